@@ -1,0 +1,113 @@
+"""Configuration of UltraLight models. Travels to the Hub with the weights and imports nothing of the project."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+POOLINGS = ("cls", "mean", "max")
+
+
+class UltraLightConfig(PretrainedConfig):
+    """Shape, label schema and decision thresholds of an UltraLight model.
+
+    Args:
+        vocab_size: rows of the token-embedding table.
+        hidden_size: width of the encoder.
+        num_hidden_layers: encoder layers.
+        num_attention_heads: attention heads per layer; divides `hidden_size`.
+        intermediate_size: width of the feed-forward part of a layer.
+        max_position_embeddings: longest sequence the encoder can read, in tokens.
+        max_seq_length: length that queries are cut to, in tokens ([CLS] and [SEP] included).
+        pooling: how token states become one query vector; several of "cls", "mean", "max" joined by "+" are concatenated.
+        projection_dim: width of the representation that all labels share.
+        label_schema: label -> its values, the absent value first.
+        thresholds: label -> probability of the absent value from which on the label is absent (0.5 where left out).
+        class_weights: one loss weight per value, in the order of the logits; None weighs all alike.
+        training_facts: what the model was trained on and how, for the model card; never read by the model.
+
+    Raises:
+        ValueError: an unknown pooling, or a label schema that names no label or a label with fewer than two values.
+    """
+
+    model_type = "ultralight"
+
+    def __init__(
+        self,
+        vocab_size: int = 4000,
+        hidden_size: int = 128,
+        num_hidden_layers: int = 2,
+        num_attention_heads: int = 2,
+        intermediate_size: int = 512,
+        hidden_act: str = "gelu",
+        hidden_dropout_prob: float = 0.1,
+        attention_probs_dropout_prob: float = 0.1,
+        classifier_dropout: float = 0.1,
+        max_position_embeddings: int = 32,
+        max_seq_length: int = 32,
+        type_vocab_size: int = 2,
+        initializer_range: float = 0.02,
+        layer_norm_eps: float = 1e-12,
+        pooling: str = "mean+max",
+        projection_dim: int = 96,
+        label_schema: dict[str, list[str]] | None = None,
+        thresholds: dict[str, float] | None = None,
+        class_weights: list[float] | None = None,
+        training_facts: dict[str, Any] | None = None,
+        pad_token_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        unknown = [part for part in pooling.split("+") if part not in POOLINGS]
+        if unknown:
+            raise ValueError(f"pooling={pooling!r}: {unknown[0]!r} is not one of {', '.join(POOLINGS)}")
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.classifier_dropout = classifier_dropout
+        self.max_position_embeddings = max_position_embeddings
+        self.max_seq_length = max_seq_length
+        self.type_vocab_size = type_vocab_size
+        self.initializer_range = initializer_range
+        self.layer_norm_eps = layer_norm_eps
+        self.pooling = pooling
+        self.projection_dim = projection_dim
+        self.label_schema = label_schema
+        self.thresholds = dict(thresholds or {})
+        self.class_weights = class_weights
+        self.training_facts = dict(training_facts or {})
+        # transformers' Bert modules read these; transformers 5 no longer gives them to every config.
+        self.position_embedding_type = "absolute"
+        self.chunk_size_feed_forward = 0
+        self.is_decoder = False
+        self.add_cross_attention = False
+        self.use_cache = False
+        self.tie_word_embeddings = kwargs.pop("tie_word_embeddings", True)
+        for name in ("position_embedding_type", "chunk_size_feed_forward", "is_decoder", "add_cross_attention", "use_cache"):
+            kwargs.pop(name, None)
+        if label_schema is not None:
+            kwargs.update(self._classification_fields(label_schema))
+        # The whole map, not only the class being saved: AutoModel must load a folder that holds a head as well.
+        kwargs["auto_map"] = {
+            "AutoConfig": "configuration_ultralight.UltraLightConfig",
+            "AutoModel": "modeling_ultralight.UltraLightModel",
+            "AutoModelForSequenceClassification": "modeling_ultralight.UltraLightForImplicitLabelPrediction",
+        }
+        super().__init__(pad_token_id=pad_token_id, **kwargs)
+
+    @staticmethod
+    def _classification_fields(label_schema: dict[str, list[str]]) -> dict[str, Any]:
+        """`id2label` such as {0: "价位=none", 1: "价位=经济"} and the problem type that makes stock pipelines apply a sigmoid."""
+        if not label_schema or any(len(values) < 2 for values in label_schema.values()):
+            raise ValueError("label_schema needs at least one label, each with the absent value and one more")
+        names = [f"{label}={value}" for label, values in label_schema.items() for value in values]
+        return {
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "problem_type": "multi_label_classification",
+        }

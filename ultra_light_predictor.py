@@ -1,0 +1,242 @@
+"""Runtime of UltraLight models: one file, and nothing but onnxruntime, tokenizers and numpy.
+
+    from ultra_light_predictor import UltraLightPredictor
+
+    predictor = UltraLightPredictor("outputs/car_queries")
+    predictor.predict("我需要一辆经济实惠、油耗低的城市代步车")  # {"价位": "经济", "用途": "城市代步", "能耗": "省"}
+
+Copy it beside your program: it imports neither torch nor transformers nor the rest of this project.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+FP32_GRAPH = Path("onnx") / "model.onnx"
+INT8_GRAPH = Path("onnx") / "model_quantized.onnx"
+DEFAULT_THRESHOLD = 0.5
+# Keys under which `export_to_onnx` keeps the configuration and the tokenizer inside the ONNX file.
+CONFIG_KEY, TOKENIZER_KEY = "ultralight.config", "ultralight.tokenizer"
+# Queries a thread takes at a time: enough to hide the hand-over, few enough for a stream to flow.
+_CHUNK = 64
+
+
+def decide(probabilities: np.ndarray, sizes: list[int], thresholds: np.ndarray) -> np.ndarray:
+    """Picks a value for every label.
+
+    Args:
+        probabilities: probability of each value within its label (batch, sum of sizes); a label's first value is its absent one.
+        sizes: number of values of each label.
+        thresholds: probability of the absent value from which on a label is absent (labels,).
+
+    Returns:
+        Index of the chosen value within each label (batch, labels); 0 is the absent value.
+    """
+    chosen = np.zeros((len(probabilities), len(sizes)), dtype=np.int64)
+    start = 0
+    for column, size in enumerate(sizes):
+        within = probabilities[:, start : start + size]
+        best = 1 + within[:, 1:].argmax(axis=1)
+        chosen[:, column] = np.where(within[:, 0] >= thresholds[column], 0, best)
+        start += size
+    return chosen
+
+
+class UltraLightPredictor:
+    """Says for every label which value a query implies, or that it implies none.
+
+    Safe to share between threads. Every query runs through the network on its own: dynamic INT8 quantisation scales a
+    whole batch by its largest activation, so in a batch the neighbours of a query would change its scores.
+
+    Args:
+        model_path: a model folder, or an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`).
+        config_path: the model's `config.json`; found beside the model where left out.
+        max_seq_length: longest query in tokens, longer ones are cut; at most what the model was built for, which is also the default.
+        quantize: read the INT8 graph of a folder instead of the fp32 one.
+        hidden_dim: checked against the model's width where given.
+        num_threads: threads that work inside one query; 1 is fastest for a model of this size.
+
+    Raises:
+        FileNotFoundError: a file of the model is missing.
+        ValueError: the configuration is not an UltraLight one, or disagrees with `max_seq_length` or `hidden_dim`.
+    """
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike[str],
+        config_path: str | os.PathLike[str] | None = None,
+        max_seq_length: int | None = None,
+        quantize: bool = True,
+        hidden_dim: int | None = None,
+        num_threads: int = 1,
+    ) -> None:
+        self.onnx_path = _find_graph(Path(model_path), quantize)
+        self._session = _start_session(self.onnx_path, num_threads)
+        embedded = self._session.get_modelmeta().custom_metadata_map
+        folder = self.onnx_path.parent.parent if self.onnx_path.parent.name == "onnx" else self.onnx_path.parent
+
+        config_file = Path(config_path) if config_path is not None else folder / "config.json"
+        from_graph = config_path is None and CONFIG_KEY in embedded
+        self._config_text = embedded[CONFIG_KEY] if from_graph else _read(config_file)
+        self.config = _parse_config(self._config_text, str(self.onnx_path if from_graph else config_file))
+
+        self._tokenizer_text = embedded.get(TOKENIZER_KEY) or _read(folder / "tokenizer.json")
+        self._tokenizer = Tokenizer.from_str(self._tokenizer_text)
+        self.max_seq_length = _checked_length(self.config, max_seq_length)
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.max_seq_length)
+        if hidden_dim is not None and hidden_dim != self.config["hidden_size"]:
+            raise ValueError(f"hidden_dim={hidden_dim}, but the model in {model_path} is {self.config['hidden_size']} wide")
+
+        self.label_schema: dict[str, list[str]] = self.config["label_schema"]
+        self._sizes = [len(values) for values in self.label_schema.values()]
+        self._offsets = np.cumsum([0, *self._sizes[:-1]])
+        thresholds = self.config.get("thresholds") or {}
+        self.thresholds = np.array([thresholds.get(label, DEFAULT_THRESHOLD) for label in self.label_schema])
+
+    def predict(self, query: str, include_none: bool = False, return_scores: bool = False) -> dict[str, Any]:
+        """Predicts one query.
+
+        Args:
+            query: any text.
+            include_none: also return the labels that the query implies no value for, with their absent value.
+            return_scores: return `{"value": ..., "score": ...}` per label, the score being the value's probability.
+
+        Returns:
+            label -> value.
+
+        Raises:
+            TypeError: `query` is not a string.
+        """
+        return self._answer(self.probabilities([query])[0], include_none, return_scores)
+
+    def predict_batch(
+        self, queries: Iterable[str], include_none: bool = False, return_scores: bool = False, num_workers: int = 1
+    ) -> list[dict[str, Any]]:
+        """Predicts any number of queries: the answers of `predict`, in the same order, by `num_workers` threads."""
+        return list(self.iter_predict(queries, include_none, return_scores, num_workers))
+
+    def iter_predict(
+        self, queries: Iterable[str], include_none: bool = False, return_scores: bool = False, num_workers: int = 1
+    ) -> Iterator[dict[str, Any]]:
+        """Like `predict_batch` over a stream that need not fit into memory: yields each answer in turn."""
+        if isinstance(queries, str):
+            raise TypeError("queries is one string; pass a list of strings, or call predict")
+        queries = iter(queries)
+        with ThreadPoolExecutor(num_workers) as pool:
+            while chunk := list(islice(queries, _CHUNK * num_workers)):
+                parts = [chunk[start::num_workers] for start in range(num_workers)]
+                rows: list[np.ndarray] = [np.empty(0)] * len(chunk)
+                for start, part in enumerate(pool.map(self.probabilities, parts)):
+                    rows[start::num_workers] = list(part)
+                for row in rows:
+                    yield self._answer(row, include_none, return_scores)
+
+    def probabilities(self, queries: list[str]) -> np.ndarray:
+        """Probability of every value within its label, in the order of the schema (batch, sum of values)."""
+        return 1 / (1 + np.exp(-self.logits(queries)))
+
+    def logits(self, queries: list[str]) -> np.ndarray:
+        """The network's answer: log-odds of every value within its label (batch, sum of values)."""
+        rows = np.empty((len(queries), sum(self._sizes)), dtype=np.float32)
+        for number, query in enumerate(queries):
+            if not isinstance(query, str):
+                raise TypeError(f"query {number} is {type(query).__name__}, not a string: {query!r}")
+            ids = np.array([self._tokenizer.encode(query).ids], dtype=np.int64)
+            rows[number] = self._session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+        return rows
+
+    def decide(self, probabilities: np.ndarray) -> np.ndarray:
+        """Index of the chosen value within each label (batch, labels), by the model's thresholds."""
+        return decide(probabilities, self._sizes, self.thresholds)
+
+    def export_to_onnx(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the whole model, configuration and tokenizer included, to one ONNX file that `UltraLightPredictor(path)` reads."""
+        graph = self.onnx_path.read_bytes()
+        for key, text in ((CONFIG_KEY, self._config_text), (TOKENIZER_KEY, self._tokenizer_text)):
+            if key not in self._session.get_modelmeta().custom_metadata_map:
+                graph += _metadata_field(key, text)
+        target = Path(path)
+        handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
+        with os.fdopen(handle, "wb") as file:
+            file.write(graph)
+        os.replace(partial, target)
+        return target
+
+    def _answer(self, probabilities: np.ndarray, include_none: bool, return_scores: bool) -> dict[str, Any]:
+        chosen = self.decide(probabilities[np.newaxis])[0]
+        answer: dict[str, Any] = {}
+        for (label, values), value, offset in zip(self.label_schema.items(), chosen, self._offsets, strict=True):
+            if value or include_none:
+                score = round(float(probabilities[offset + value]), 6)
+                answer[label] = {"value": values[value], "score": score} if return_scores else values[value]
+        return answer
+
+
+def _find_graph(model_path: Path, quantize: bool) -> Path:
+    if model_path.is_file():
+        return model_path
+    if not model_path.exists():
+        raise FileNotFoundError(f"{model_path} does not exist: give a model folder, such as one that train.py wrote, or an ONNX file")
+    graph = model_path / (INT8_GRAPH if quantize else FP32_GRAPH)
+    if not graph.exists():
+        raise FileNotFoundError(f"{graph} does not exist: write it with `python export.py --model {model_path}`")
+    return graph
+
+
+def _start_session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _read(path: Path) -> str:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: it belongs to the model, copy it from the folder that train.py wrote")
+    return path.read_text(encoding="utf-8")
+
+
+def _parse_config(text: str, source: str) -> dict[str, Any]:
+    config = json.loads(text)
+    if not isinstance(config, dict) or not config.get("label_schema"):
+        raise ValueError(f"{source} is not the configuration of an UltraLight classifier: it has no label_schema")
+    return config
+
+
+def _checked_length(config: dict[str, Any], max_seq_length: int | None) -> int:
+    longest = int(config["max_position_embeddings"])
+    if max_seq_length is None:
+        return int(config.get("max_seq_length", longest))
+    if not 3 <= max_seq_length <= longest:
+        raise ValueError(f"max_seq_length={max_seq_length}: this model reads 3 to {longest} tokens")
+    return max_seq_length
+
+
+def _metadata_field(key: str, text: str) -> bytes:
+    """One `metadata_props` entry of an ONNX ModelProto, as bytes to append to the file.
+
+    Protocol buffers are concatenable: a repeated field may continue at the end of a message, so no onnx package is
+    needed. Field 14 holds the entries; in an entry, 1 is the key and 2 the value, all length-delimited (wire type 2).
+    """
+
+    def field(number: int, payload: bytes) -> bytes:
+        length, varint = len(payload), bytearray()
+        while length > 0x7F:
+            varint.append(length & 0x7F | 0x80)
+            length >>= 7
+        varint.append(length)
+        return bytes([number << 3 | 2]) + bytes(varint) + payload
+
+    return field(14, field(1, key.encode()) + field(2, text.encode()))

@@ -1,0 +1,1 @@
+"""Everything reusable of UltraLight, one purpose a module; imports run one way, from `schema` outwards."""

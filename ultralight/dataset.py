@@ -1,0 +1,147 @@
+"""From any supported dataset to checked, encoded, disjoint splits."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict
+
+from ultralight.problems import InputError, Problems
+from ultralight.records import SPLITS, locate_splits, read_file, read_hub
+from ultralight.rows import Example, Record, check_row
+from ultralight.schema import LabelSchema
+from ultralight.text import text_key
+
+CONTRADICTIONS = ("stop", "first", "drop")
+CUT_SHARE = 0.1
+
+
+def load_splits(
+    dataset: str, schema: LabelSchema, *, split_seed: int = 42, contradictions: str = "stop"
+) -> tuple[DatasetDict, list[str]]:
+    """Loads, checks and encodes a dataset; cuts the splits it lacks from its training rows.
+
+    Args:
+        dataset: a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset.
+        schema: the labels that rows may use.
+        split_seed: decides which training rows become the missing splits, a tenth each.
+        contradictions: what to do with a text that stands twice with different labels: "stop", keep the "first", or "drop" all.
+
+    Returns:
+        Splits "train", "validation" and "test" with the columns `query` (text) and `labels` (index of the value within
+        each label), no text standing in two of them; and warnings for the user.
+
+    Raises:
+        InputError: lists the rows that are wrong, all files together.
+    """
+    paths = locate_splits(dataset)
+    raw = read_hub(dataset) if paths is None else {split: read_file(path) for split, path in paths.items()}
+    problems, warnings = Problems(dataset), []
+    splits = {split: _check_rows(records, schema, problems) for split, records in raw.items()}
+    if contradictions == "stop":
+        for examples in splits.values():
+            _list_contradictions(examples, schema, problems)
+    problems.raise_if_any()
+
+    for split, examples in splits.items():
+        splits[split] = _unique(examples, contradictions)
+        if len(splits[split]) < len(examples):
+            warnings.append(f"{split}: {len(examples) - len(splits[split])} repeated row(s) left out")
+    warnings += _separate(splits)
+    _cut_missing(splits, split_seed, dataset)
+    warnings += schema.unusual_absent_values() + _unseen_labels(splits["train"], schema)
+    return DatasetDict({split: _to_dataset(splits[split]) for split in SPLITS}), warnings
+
+
+def _check_rows(records: list[Record], schema: LabelSchema, problems: Problems) -> list[Example]:
+    checked = (check_row(record, schema, problems) for record in records)
+    return [example for example in checked if example is not None]
+
+
+def _by_text(examples: list[Example]) -> dict[str, list[Example]]:
+    groups: dict[str, list[Example]] = defaultdict(list)
+    for example in examples:
+        groups[text_key(example.query)].append(example)
+    return groups
+
+
+def _list_contradictions(examples: list[Example], schema: LabelSchema, problems: Problems) -> None:
+    for group in _by_text(examples).values():
+        other = next((example for example in group if example.labels != group[0].labels), None)
+        if other is not None:
+            said = [json.dumps(schema.decode(example.labels), ensure_ascii=False) for example in (group[0], other)]
+            problems.add(
+                other.place,
+                f"contradicts {group[0].place}: {group[0].query!r} is {said[1]} here and {said[0]} there;"
+                " accepted: one answer a text (or --contradictions first | drop)",
+            )
+
+
+def _unique(examples: list[Example], contradictions: str) -> list[Example]:
+    groups = list(_by_text(examples).values())
+    if contradictions == "drop":
+        groups = [group for group in groups if len({example.labels for example in group}) == 1]
+    return [group[0] for group in groups]
+
+
+def _separate(splits: dict[str, list[Example]]) -> list[str]:
+    """Takes out of a split what a later one holds as well: the test file stays whole."""
+    warnings, taken = [], set()
+    for split in reversed(SPLITS):
+        if split not in splits:
+            continue
+        kept = [example for example in splits[split] if text_key(example.query) not in taken]
+        if len(kept) < len(splits[split]):
+            warnings.append(f"{split}: {len(splits[split]) - len(kept)} row(s) left out that another split holds as well")
+        splits[split] = kept
+        taken |= {text_key(example.query) for example in kept}
+    return warnings
+
+
+def _cut_missing(splits: dict[str, list[Example]], seed: int, dataset: str) -> None:
+    missing = [split for split in ("test", "validation") if split not in splits]
+    rows = splits["train"]
+    if len(rows) < 10:
+        raise InputError(f"{dataset}: {len(rows)} different training row(s); accepted: at least 10")
+    if not missing:
+        return
+    order = list(range(len(rows)))
+    random.Random(seed).shuffle(order)
+    size = max(1, round(len(rows) * CUT_SHARE))
+    for split in missing:
+        splits[split] = [rows[index] for index in sorted(order[:size])]
+        order = order[size:]
+    splits["train"] = [rows[index] for index in sorted(order)]
+
+
+def _unseen_labels(train: list[Example], schema: LabelSchema) -> list[str]:
+    warnings = []
+    for column, (label, names) in enumerate(schema.values.items()):
+        seen = {example.labels[column] for example in train}
+        if seen == {0}:
+            warnings.append(f"label {label!r} is {names[0]!r} in every training row: it will never be predicted")
+            continue
+        unseen = [name for index, name in enumerate(names) if index > 0 and index not in seen]
+        if unseen:
+            warnings.append(f"label {label!r}: no training row has {', '.join(map(repr, unseen))}")
+    return warnings
+
+
+def _to_dataset(examples: list[Example]) -> Dataset:
+    return Dataset.from_dict({"query": [example.query for example in examples], "labels": [list(example.labels) for example in examples]})
+
+
+def find_labels_file(dataset: str) -> Path:
+    """The labels file that lies beside a local dataset.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = Path(dataset)
+    candidate = (path if path.is_dir() else path.parent) / "QueryLabels.json"
+    if not candidate.is_file():
+        raise InputError(f"{dataset}: no labels file {candidate}; name yours with --config LABELS.json")
+    return candidate

@@ -1,0 +1,157 @@
+"""The whole path: labels file and dataset in; trained, scored, exported and quantised model folder out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import transformers
+from datasets import DatasetDict
+from transformers import PreTrainedTokenizerFast, set_seed
+
+from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from ultra_light_predictor import INT8_GRAPH, UltraLightPredictor, decide
+from ultralight.dataset import find_labels_file, load_splits
+from ultralight.distillation import teach
+from ultralight.model_builder import from_checkpoint, from_scratch
+from ultralight.onnx_export import export_folder
+from ultralight.plots import save_plots
+from ultralight.pruning import zero_share
+from ultralight.report import folder_size, label_table, summary_table, write_metrics
+from ultralight.schema import LabelSchema
+from ultralight.scores import score
+from ultralight.settings import TrainSettings
+from ultralight.thresholds import tune_thresholds
+from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
+from ultralight.vocabulary import save_compact
+
+logger = logging.getLogger(__name__)
+
+# All that a device needs of a model folder.
+DEPLOYABLE = (str(INT8_GRAPH), "tokenizer.json", "config.json")
+
+
+def run(settings: TrainSettings) -> dict[str, Any]:
+    """Trains, evaluates, exports and reports.
+
+    Args:
+        settings: what to do; see `TrainSettings`.
+
+    Returns:
+        The content of `metrics.json`; empty in the processes of a distributed run that do not write.
+
+    Raises:
+        InputError: labels, dataset, checkpoint or teacher are not as they should be; nothing has been written.
+        ExportError: an exported graph does not do what the model does; the trained model is kept.
+    """
+    started = time.perf_counter()
+    schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
+    splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
+    set_seed(settings.seed)
+    model, tokenizer = _make_model(settings, splits, schema)
+    taught = teach(settings.teacher, splits["train"]["query"], schema) if settings.distillation else None
+
+    trainer = make_trainer(model, tokenizer, splits, schema, settings, taught)
+    writes = trainer.is_world_process_zero()
+    if writes:
+        for warning in warnings:
+            logger.warning("%s", warning)
+        print(f"{settings.dataset}: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()) + " queries")
+        print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {len(tokenizer):,} vocabulary rows", flush=True)
+    run_training(trainer)
+    answers = {split: _probabilities(trainer, tokenizer, splits, split) for split in ("validation", "test")}
+    if not writes:
+        return {}
+
+    model = trainer.model
+    references = {split: np.array(splits[split]["labels"]) for split in answers}
+    model.config.thresholds = tune_thresholds(answers["validation"], references["validation"], schema)
+    model.config.training_facts = _facts(settings, splits, trainer)
+    folder = Path(str(settings.output_dir))
+    model.save_pretrained(folder)
+    save_compact(tokenizer, folder)
+
+    cuts = np.array(list(model.config.thresholds.values()))
+    chosen = {split: decide(probabilities, schema.sizes, cuts) for split, probabilities in answers.items()}
+    metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
+    metrics["embedding_zeros"] = {"model": zero_share(model)}
+    metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}
+    save_plots(folder / "plots", trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], references["test"], schema)
+    write_metrics(folder / "metrics.json", metrics)
+    if settings.export_onnx:
+        _export(folder, splits, references["test"], schema, settings, metrics)
+    metrics["seconds"]["total"] = time.perf_counter() - started
+    write_metrics(folder / "metrics.json", metrics)
+    remove_checkpoints(trainer)
+    _print_report(folder, metrics)
+    return metrics
+
+
+def _make_model(
+    settings: TrainSettings, splits: DatasetDict, schema: LabelSchema
+) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
+    shape: dict[str, Any] = {
+        "pooling": settings.pooling,
+        "projection_dim": settings.projection_dim,
+        "hidden_dropout_prob": settings.dropout,
+        "attention_probs_dropout_prob": settings.dropout,
+        "classifier_dropout": settings.dropout,
+    }
+    texts = splits["train"]["query"]
+    widths = {
+        "hidden_size": settings.hidden_dim,
+        "num_attention_heads": settings.num_heads,
+        "intermediate_size": settings.intermediate_dim,
+    }
+    if settings.model_name:
+        return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape, **widths)
+    hidden = settings.hidden_dim or 128
+    widths = {"hidden_size": hidden, "num_attention_heads": settings.num_heads or 2, "intermediate_size": settings.intermediate_dim or 4 * hidden}
+    return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape, **widths)
+
+
+def _probabilities(trainer: UltraLightTrainer, tokenizer: PreTrainedTokenizerFast, splits: DatasetDict, split: str) -> np.ndarray:
+    """Probability of each value within its label on a split (queries, sum of values)."""
+    logits = trainer.predict(tokenize(splits[split], tokenizer)).predictions
+    return 1 / (1 + np.exp(-np.asarray(logits)))
+
+
+def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrainer) -> dict[str, Any]:
+    """What the model card tells of the training."""
+    kept = ("dataset", "model_name", "epochs", "batch_size", "learning_rate", "seed", "split_seed", "contradictions", "embedding_pruning", "class_balance")
+    return {
+        **{name: value for name, value in asdict(settings).items() if name in kept},
+        "distilled_from": len(settings.teacher),
+        "queries": {split: len(rows) for split, rows in splits.items()},
+        "epochs_trained": round(trainer.state.epoch or 0, 2),
+        "best_validation_micro_f1": round(trainer.state.best_metric or 0.0, 4),
+        "transformers": transformers.__version__,
+    }
+
+
+def _export(
+    folder: Path, splits: DatasetDict, references: np.ndarray, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]
+) -> None:
+    """Exports, and scores on the test split what will ship."""
+    report = export_folder(folder, splits["validation"]["query"], quantize=settings.quantize, architecture=settings.architecture)
+    metrics["export"] = asdict(report)
+    if settings.quantize:
+        predictor = UltraLightPredictor(folder)
+        chosen = predictor.decide(predictor.probabilities(splits["test"]["query"]))
+        metrics["test_int8"] = score(chosen, references, schema)
+        metrics["embedding_zeros"]["int8"] = report.zero_embedding_share
+        metrics["deployable_bytes"] = folder_size(folder, DEPLOYABLE)
+
+
+def _print_report(folder: Path, metrics: dict[str, Any]) -> None:
+    print(f"\n{label_table(metrics)}\n\n{summary_table(metrics)}\n")
+    print(f"embedding weights that are zero: {metrics['embedding_zeros']['model']:.1%}")
+    if "test_int8" in metrics:
+        export = metrics["export"]
+        print(f"INT8 decides as fp32 on {export['int8_agreement']:.2%} of the validation labels, {export['quantized_operators']} operators quantised")
+        print(f"to ship: {metrics['deployable_bytes'] / 1e6:.2f} MB ({', '.join(DEPLOYABLE)})")
+    print(f"{folder}: trained model, metrics.json, plots/; {metrics['seconds']['total']:.0f} s in all")

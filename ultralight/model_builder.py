@@ -1,0 +1,122 @@
+"""Makes the model to train: from random weights, or from the useful part of a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerFast
+
+from configuration_ultralight import UltraLightConfig
+from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from ultralight.problems import InputError
+from ultralight.schema import LabelSchema
+from ultralight.vocabulary import build_tokenizer, prune_tokenizer
+
+logger = logging.getLogger(__name__)
+
+SUPPORTED_TYPES = ("bert", "ultralight")
+
+
+def from_scratch(
+    texts: Sequence[str], schema: LabelSchema, max_seq_length: int, **shape: Any
+) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
+    """Makes a model with random weights and a character vocabulary.
+
+    Args:
+        texts: training queries, for the vocabulary.
+        schema: the labels.
+        max_seq_length: longest query in tokens.
+        shape: further fields of `UltraLightConfig`.
+    """
+    tokenizer = build_tokenizer(texts, max_seq_length)
+    config = UltraLightConfig(
+        vocab_size=len(tokenizer),
+        max_seq_length=max_seq_length,
+        max_position_embeddings=max_seq_length,
+        label_schema=schema.to_dict(),
+        pad_token_id=tokenizer.pad_token_id,
+        **shape,
+    )
+    return UltraLightForImplicitLabelPrediction(config), tokenizer
+
+
+def from_checkpoint(
+    name: str, texts: Sequence[str], schema: LabelSchema, max_seq_length: int, num_hidden_layers: int, **shape: Any
+) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
+    """Takes over a checkpoint's first layers, its embeddings and its tokenizer, cut to what can be reached.
+
+    Args:
+        name: Hub id or folder of a BERT checkpoint, or of an UltraLight one.
+        texts: training queries: what they use of the vocabulary stays.
+        schema: the labels.
+        max_seq_length: longest query in tokens.
+        num_hidden_layers: layers to take, the first ones.
+        shape: further fields of `UltraLightConfig`; the widths follow the checkpoint.
+
+    Raises:
+        InputError: the checkpoint cannot be read, is no BERT, has fewer layers or positions than asked for, or a width
+            that `shape` contradicts.
+    """
+    encoder, tokenizer = _load_checkpoint(name)
+    source = encoder.config
+    _check_fit(name, source, max_seq_length, num_hidden_layers, shape)
+    pruned, rows = prune_tokenizer(tokenizer, texts, max_seq_length)
+    logger.info("%s: %d of %d vocabulary rows taken over", name, len(rows), source.vocab_size)
+    config = UltraLightConfig(
+        vocab_size=len(pruned),
+        hidden_size=source.hidden_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=source.num_attention_heads,
+        intermediate_size=source.intermediate_size,
+        hidden_act=source.hidden_act,
+        layer_norm_eps=source.layer_norm_eps,
+        type_vocab_size=source.type_vocab_size,
+        max_seq_length=max_seq_length,
+        max_position_embeddings=max_seq_length,
+        label_schema=schema.to_dict(),
+        pad_token_id=pruned.pad_token_id,
+        **{key: value for key, value in shape.items() if key not in _FOLLOWED},
+    )
+    model = UltraLightForImplicitLabelPrediction(config)
+    _copy_weights(encoder, model, rows, max_seq_length)
+    return model, pruned
+
+
+# Fields of the configuration that a checkpoint decides.
+_FOLLOWED = ("hidden_size", "num_attention_heads", "intermediate_size")
+
+
+def _load_checkpoint(name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=True)
+        if config.model_type not in SUPPORTED_TYPES:
+            raise InputError(f"--model_name {name}: a {config.model_type} model; accepted: {' or '.join(SUPPORTED_TYPES)}")
+        encoder = AutoModel.from_pretrained(name, config=config, trust_remote_code=True)
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=True)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--model_name {name}: no checkpoint can be read from there ({error})") from error
+    return encoder, tokenizer
+
+
+def _check_fit(name: str, source: Any, max_seq_length: int, num_hidden_layers: int, shape: dict[str, Any]) -> None:
+    if num_hidden_layers > source.num_hidden_layers:
+        raise InputError(f"--num_layers {num_hidden_layers}: {name} has {source.num_hidden_layers}")
+    if max_seq_length > source.max_position_embeddings:
+        raise InputError(f"--max_seq_length {max_seq_length}: {name} reads at most {source.max_position_embeddings} tokens")
+    for field in _FOLLOWED:
+        if shape.get(field) not in (None, getattr(source, field)):
+            raise InputError(f"{field}={shape[field]}: {name} has {getattr(source, field)}; leave it out, it follows the checkpoint")
+
+
+def _copy_weights(encoder: BertModel, model: UltraLightForImplicitLabelPrediction, rows: list[int], positions: int) -> None:
+    """Copies what the smaller encoder has a place for: kept vocabulary rows, reachable positions, the first layers."""
+    state = encoder.state_dict()
+    state["embeddings.word_embeddings.weight"] = state["embeddings.word_embeddings.weight"][torch.tensor(rows)]
+    state["embeddings.position_embeddings.weight"] = state["embeddings.position_embeddings.weight"][:positions]
+    wanted = model.bert.state_dict()
+    model.bert.load_state_dict({key: state[key] for key in wanted})

@@ -1,0 +1,146 @@
+"""Settings of a training run, from a YAML file and flags; `--help` is made of the texts here."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from ultralight.dataset import CONTRADICTIONS
+from ultralight.files import read_utf8
+from ultralight.problems import InputError, Problems, nearest
+
+# Processors that Optimum has an INT8 recipe for.
+ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
+
+USAGE = """\
+Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph.
+
+  python train.py                                        the embedded car queries (configs/car_queries.yaml)
+  python train.py --dataset my_data --output_dir my_model    your own: train.jsonl and QueryLabels.json in my_data/
+  python train.py configs/other.yaml --epochs 10         settings from another YAML file, one of them changed
+
+A flag overrides the YAML file, which overrides the defaults below."""
+
+
+def _flag(default: Any, text: str, **more: Any) -> Any:
+    return field(default=default, metadata={"help": text, **more})
+
+
+@dataclass
+class TrainSettings:
+    """What `train.py` takes; every field is a flag and a key of the YAML file."""
+
+    dataset: str = _flag("data/car_queries", "a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset id")
+    config: str | None = _flag(None, "the labels file, {label: [absent value, value, ...]}; default: QueryLabels.json beside the dataset")
+    output_dir: str | None = _flag(None, "folder for the trained model; default: outputs/ and the dataset's name")
+    contradictions: str = _flag("stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS))
+    split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
+
+    model_name: str | None = _flag(None, "BERT checkpoint to start from, Hub id or folder; default: random weights and a character vocabulary")
+    max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
+    num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
+    hidden_dim: int | None = _flag(None, "width of the encoder; default: 128, or the checkpoint's")
+    num_heads: int | None = _flag(None, "attention heads a layer; default: 2, or the checkpoint's")
+    intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
+    pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
+    projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
+    dropout: float = _flag(0.1, "dropout of encoder and heads")
+
+    epochs: int = _flag(30, "training epochs at most")
+    early_stopping_patience: int = _flag(8, "epochs without a better validation micro-F1 after which training stops; 0: never")
+    batch_size: int = _flag(32, "queries a step")
+    learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
+    weight_decay: float = _flag(0.01, "weight decay of AdamW")
+    class_balance: float = _flag(0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that")
+    embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
+    seed: int = _flag(42, "seed of weights and batches")
+    resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
+
+    distillation: bool = _flag(False, "learn from teachers as well as from the labels")
+    teacher: list[str] = field(default_factory=list, metadata={"help": "folder(s) of trained models; of several, the mean is taught"})
+    distillation_weight: float = _flag(0.5, "weight of the teachers against the labels, 0 to 1")
+    distillation_temperature: float = _flag(1.0, "softens the teachers' and the model's distributions")
+
+    export_onnx: bool = _flag(False, "export to ONNX after training")
+    quantize: bool = _flag(False, "also write the INT8 graph, score it on the test split and report both")
+    architecture: str = _flag("avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES))
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot say.
+
+        Raises:
+            InputError: lists the settings that are out of range.
+        """
+        problems = Problems("settings")
+        for name in ("max_seq_length", "num_layers", "projection_dim", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        for name in ("hidden_dim", "num_heads", "intermediate_dim"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        for name in ("dropout", "embedding_pruning", "distillation_weight", "class_balance"):
+            if not 0 <= getattr(self, name) <= 1:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
+        if self.max_seq_length < 3:
+            problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
+        if self.learning_rate <= 0 or self.distillation_temperature <= 0:
+            problems.add("--learning_rate and --distillation_temperature", "accepted: above 0")
+        if self.distillation != bool(self.teacher):
+            problems.add("--distillation and --teacher", "one without the other; accepted: --distillation --teacher FOLDER [FOLDER ...]")
+        if self.quantize and not self.export_onnx:
+            problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
+        problems.raise_if_any()
+        if self.output_dir is None:
+            self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the line breaks of the description and shows defaults."""
+
+
+def parse_settings(arguments: Sequence[str], default_yaml: str) -> TrainSettings:
+    """Reads flags, and the YAML file that the first argument names (`default_yaml` where it names none).
+
+    Raises:
+        InputError: the file cannot be read, holds an unknown key, or a setting is out of range.
+    """
+    parser = HfArgumentParser(TrainSettings, description=USAGE, formatter_class=_HelpFormatter)  # type: ignore[arg-type]
+    parser.add_argument("settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of the settings below")
+    flags = parser.parse_args(arguments)
+    path = Path(flags.settings_yaml)
+    # As flags, so that a YAML value passes through the same type conversion: YAML reads 1e-3 as a string.
+    merged = parser.parse_args([*_as_flags(_read_yaml(path)), *arguments])
+    values = vars(merged)
+    del values["settings_yaml"]
+    return TrainSettings(**values)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_utf8(path))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({error})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}; accepted: settings, one `name: value` a line")
+    names = [item.name for item in dataclasses.fields(TrainSettings)]
+    problems = Problems(str(path))
+    for key in content:
+        if key not in names:
+            problems.add(str(path), f"unknown setting {key!r}; {nearest(str(key), names)}")
+    problems.raise_if_any()
+    return content
+
+
+def _as_flags(values: dict[str, Any]) -> list[str]:
+    flags = []
+    for name, value in values.items():
+        if value is not None and value != []:
+            flags += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return flags

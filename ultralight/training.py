@@ -1,0 +1,190 @@
+"""Training with transformers' Trainer: checked splits and an untrained model in, the best model and its history out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+import torch
+from datasets import Dataset, DatasetDict
+from transformers import (
+    DataCollatorWithPadding,
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from ultra_light_predictor import DEFAULT_THRESHOLD, decide
+from ultralight.distillation import distillation_loss
+from ultralight.pruning import EmbeddingPruning, prune
+from ultralight.schema import LabelSchema
+from ultralight.settings import TrainSettings
+
+logger = logging.getLogger(__name__)
+
+METRIC = Path(__file__).parent / "metrics" / "implicit_labels.py"
+WARMUP = 0.06
+EVAL_BATCH = 256
+
+
+class UltraLightTrainer(Trainer):
+    """A Trainer that mixes the teachers' answers, where the batch holds them, with the labels."""
+
+    def __init__(self, *args: Any, schema: LabelSchema, settings: TrainSettings, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.schema = schema
+        self.settings = settings
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any) -> Any:
+        """Cross-entropy, mixed with the distillation loss where there are teachers."""
+        targets = inputs.pop("teacher_probabilities", None)
+        outputs = model(**inputs)
+        loss = outputs.loss
+        if targets is not None:
+            weight = self.settings.distillation_weight
+            taught = distillation_loss(outputs.logits, targets, self.schema, self.settings.distillation_temperature)
+            loss = (1 - weight) * loss + weight * taught
+        return (loss, outputs) if return_outputs else loss
+
+
+def make_trainer(
+    model: UltraLightForImplicitLabelPrediction,
+    tokenizer: PreTrainedTokenizerFast,
+    splits: DatasetDict,
+    schema: LabelSchema,
+    settings: TrainSettings,
+    teacher_probabilities: torch.Tensor | None = None,
+) -> UltraLightTrainer:
+    """Sets up training.
+
+    Args:
+        model: the model to train.
+        tokenizer: its tokenizer.
+        splits: "train" and "validation", each with `query` and `labels`.
+        schema: the labels.
+        settings: how to train.
+        teacher_probabilities: the teachers' answers to the training queries (queries, sum of values).
+    """
+    train = tokenize(splits["train"], tokenizer)
+    if teacher_probabilities is not None:
+        train = train.add_column("teacher_probabilities", teacher_probabilities.tolist())
+    if settings.class_balance:
+        model.config.class_weights = class_weights(np.array(splits["train"]["labels"]), schema, settings.class_balance)
+    callbacks: list[TrainerCallback] = []
+    if settings.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
+    if settings.embedding_pruning:
+        callbacks.append(EmbeddingPruning(settings.embedding_pruning))
+    return UltraLightTrainer(
+        model=model,
+        args=_training_arguments(settings, len(train)),
+        train_dataset=train,
+        eval_dataset=tokenize(splits["validation"], tokenizer),
+        processing_class=tokenizer,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        compute_metrics=_metrics_of(schema),
+        callbacks=callbacks,
+        schema=schema,
+        settings=settings,
+    )
+
+
+def run_training(trainer: UltraLightTrainer) -> None:
+    """Trains to the end or until validation no longer improves; the trainer's model is then the best one."""
+    checkpoints = Path(trainer.args.output_dir)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    if trainer.settings.resume and last is None:
+        logger.warning("--resume: %s holds no checkpoint; training starts from the beginning", checkpoints)
+    if not trainer.settings.resume and last is not None:
+        logger.warning("%s: checkpoints of an interrupted run are replaced; --resume would have gone on from them", checkpoints)
+        trainer.accelerator.wait_for_everyone()
+        if trainer.is_world_process_zero():
+            shutil.rmtree(checkpoints)
+    trainer.accelerator.wait_for_everyone()
+    trainer.train(resume_from_checkpoint=last if trainer.settings.resume else None)
+    if trainer.settings.embedding_pruning:
+        prune(trainer.model, trainer.settings.embedding_pruning)
+    trainer.accelerator.wait_for_everyone()
+
+
+def remove_checkpoints(trainer: Trainer) -> None:
+    """Removes what `--resume` would need, once the trained model is saved."""
+    if trainer.is_world_process_zero():
+        shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
+
+
+def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> Dataset:
+    """Token ids of the queries, cut to the tokenizer's maximum length, with their labels."""
+    return rows.map(
+        lambda batch: tokenizer(batch["query"], truncation=True),
+        batched=True,
+        remove_columns=["query"],
+        keep_in_memory=True,
+        desc="tokenizing",
+    )
+
+
+def class_weights(labels: np.ndarray, schema: LabelSchema, power: float) -> list[float]:
+    """Loss weight of each value: the inverse of its frequency within the label to a power, mean 1 over the label's rows.
+
+    Args:
+        labels: index of the right value within each label (queries, labels).
+        schema: the labels.
+        power: 0 weighs all alike, 1 by the inverse frequency.
+    """
+    weights: list[float] = []
+    for column, size in enumerate(schema.sizes):
+        counts = np.bincount(labels[:, column], minlength=size)
+        raw = (1.0 / np.maximum(counts, 1)) ** power
+        weights += (raw / (raw * counts).sum() * len(labels)).tolist()
+    return weights
+
+
+def _metrics_of(schema: LabelSchema) -> Callable[[EvalPrediction], dict[str, float]]:
+    metric = evaluate.load(str(METRIC), keep_in_memory=True, experiment_id=str(os.getpid()))
+    thresholds = np.full(len(schema.labels), DEFAULT_THRESHOLD)
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        probabilities = 1 / (1 + np.exp(-np.asarray(prediction.predictions)))
+        chosen = decide(probabilities, schema.sizes, thresholds)
+        scores = metric.compute(predictions=chosen, references=prediction.label_ids, label_schema=schema.to_dict())
+        return {name: scores[name] for name in ("micro_f1", "macro_f1", "exact_match")}
+
+    return compute
+
+
+def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    steps = -(-rows // (settings.batch_size * processes)) * settings.epochs
+    return TrainingArguments(
+        output_dir=str(Path(str(settings.output_dir)) / "checkpoints"),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=EVAL_BATCH,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=int(WARMUP * steps),
+        seed=settings.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=1,
+        logging_strategy="epoch",
+        load_best_model_at_end=True,
+        metric_for_best_model="micro_f1",
+        greater_is_better=True,
+        label_names=["labels"],
+        remove_unused_columns=False,  # teacher_probabilities is no argument of the model
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+    )
