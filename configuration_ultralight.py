@@ -22,7 +22,8 @@ class UltraLightConfig(PretrainedConfig):
         max_seq_length: length that queries are cut to, in tokens ([CLS] and [SEP] included).
         pooling: how token states become one query vector; several of "cls", "mean", "max" joined by "+" are concatenated.
         projection_dim: width of the representation that all labels share.
-        label_schema: label -> its values, the absent value first.
+        label_schema: label -> its values, the absent value first; kept as [label, values] pairs, because a configuration
+            file sorts the keys of an object, and the order of the labels is the order of the logits.
         thresholds: label -> probability of the absent value from which on the label is absent (0.5 where left out).
         class_weights: one loss weight per value, in the order of the logits; None weighs all alike.
         training_facts: what the model was trained on and how, for the model card; never read by the model.
@@ -51,7 +52,7 @@ class UltraLightConfig(PretrainedConfig):
         layer_norm_eps: float = 1e-12,
         pooling: str = "mean+max",
         projection_dim: int = 96,
-        label_schema: dict[str, list[str]] | None = None,
+        label_schema: dict[str, list[str]] | list[tuple[str, list[str]]] | None = None,
         thresholds: dict[str, float] | None = None,
         class_weights: list[float] | None = None,
         training_facts: dict[str, Any] | None = None,
@@ -77,7 +78,7 @@ class UltraLightConfig(PretrainedConfig):
         self.layer_norm_eps = layer_norm_eps
         self.pooling = pooling
         self.projection_dim = projection_dim
-        self.label_schema = label_schema
+        self.label_schema = None if label_schema is None else [[label, list(values)] for label, values in dict(label_schema).items()]
         self.thresholds = dict(thresholds or {})
         self.class_weights = class_weights
         self.training_facts = dict(training_facts or {})
@@ -90,22 +91,23 @@ class UltraLightConfig(PretrainedConfig):
         self.tie_word_embeddings = kwargs.pop("tie_word_embeddings", True)
         for name in ("position_embedding_type", "chunk_size_feed_forward", "is_decoder", "add_cross_attention", "use_cache"):
             kwargs.pop(name, None)
-        if label_schema is not None:
-            kwargs.update(self._classification_fields(label_schema))
+        if self.label_schema is not None:
+            kwargs.update(self._classification_fields(self.label_schema))
         # The whole map, not only the class being saved: AutoModel must load a folder that holds a head as well.
         kwargs["auto_map"] = {
             "AutoConfig": "configuration_ultralight.UltraLightConfig",
             "AutoModel": "modeling_ultralight.UltraLightModel",
+            "AutoModelForMaskedLM": "modeling_ultralight.UltraLightForMaskedLM",
             "AutoModelForSequenceClassification": "modeling_ultralight.UltraLightForImplicitLabelPrediction",
         }
         super().__init__(pad_token_id=pad_token_id, **kwargs)
 
     @staticmethod
-    def _classification_fields(label_schema: dict[str, list[str]]) -> dict[str, Any]:
+    def _classification_fields(label_schema: list[list[Any]]) -> dict[str, Any]:
         """`id2label` such as {0: "价位=none", 1: "价位=经济"} and the problem type that makes stock pipelines apply a sigmoid."""
-        if not label_schema or any(len(values) < 2 for values in label_schema.values()):
+        if not label_schema or any(len(values) < 2 for _, values in label_schema):
             raise ValueError("label_schema needs at least one label, each with the absent value and one more")
-        names = [f"{label}={value}" for label, values in label_schema.items() for value in values]
+        names = [f"{label}={value}" for label, values in label_schema for value in values]
         return {
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},

@@ -18,13 +18,18 @@ from ultralight.settings import ARCHITECTURES
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
     parser = argparse.ArgumentParser(
-        description="Writes MODEL/onnx/model.onnx and MODEL/onnx/model_quantized.onnx, after checking on the dataset's validation queries that"
+        description="Writes MODEL/onnx/model.onnx and MODEL/onnx/model_quantized.onnx, after checking on validation queries that"
         " fp32 ONNX equals PyTorch and that INT8 decides as fp32 on at least 99 % of the labels.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--model", required=True, help="folder of a trained model")
     parser.add_argument("--dataset", help="queries to check on, in any form that train.py reads; default: what the model was trained on")
-    parser.add_argument("--architecture", choices=ARCHITECTURES, default="avx512_vnni", help="processor that the INT8 graph is made for; it runs on the others too")
+    parser.add_argument(
+        "--architecture",
+        choices=ARCHITECTURES,
+        default="avx512_vnni",
+        help="processor that the INT8 graph is made for; it runs on the others too",
+    )
     parser.add_argument("--no_quantize", action="store_true", help="write the fp32 graph only")
     return parser.parse_args()
 
@@ -42,7 +47,7 @@ def main() -> None:
             raise InputError(f"--model {arguments.model}: it does not say what it was trained on; name queries to check on with --dataset")
         splits, _ = load_splits(
             dataset,
-            LabelSchema.from_dict(config.label_schema, arguments.model),
+            LabelSchema.from_dict(dict(config.label_schema), arguments.model),
             split_seed=facts.get("split_seed", 42),
             contradictions="first",
         )

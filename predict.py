@@ -34,7 +34,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="queries to predict")
     parser.add_argument("--model", default="outputs/car_queries", help="model folder or ONNX file (default: %(default)s)")
-    parser.add_argument("--input", metavar="FILE", help="read queries from a .txt (one a line, blank lines skipped), .jsonl, .csv or .parquet file, or - for standard input")
+    parser.add_argument(
+        "--input",
+        metavar="FILE",
+        help="read queries from a .txt (one a line, blank lines skipped), .jsonl, .csv or .parquet file, or - for standard input",
+    )
     parser.add_argument("--format", choices=FORMATS, help="form of the input (default: by its name; txt for -)")
     parser.add_argument("--output", metavar="FILE", help="write the answers there, whole or not at all (default: standard output)")
     parser.add_argument("--metrics", metavar="FILE", help="also compare with the labels in the input and write the scores as JSON")

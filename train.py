@@ -8,7 +8,7 @@ import sys
 from ultralight.experiment import run
 from ultralight.onnx_export import ExportError
 from ultralight.problems import InputError
-from ultralight.settings import parse_settings
+from ultralight.settings import TrainSettings, parse_settings
 
 DEFAULT_YAML = "configs/car_queries.yaml"
 
@@ -17,7 +17,7 @@ def main() -> None:
     """Reads the settings and runs the whole path."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        run(parse_settings(sys.argv[1:], DEFAULT_YAML))
+        run(parse_settings(sys.argv[1:], DEFAULT_YAML, TrainSettings))
     except (InputError, ExportError) as error:
         sys.exit(f"error: {error}")
 

@@ -99,7 +99,7 @@ class UltraLightPredictor:
         if hidden_dim is not None and hidden_dim != self.config["hidden_size"]:
             raise ValueError(f"hidden_dim={hidden_dim}, but the model in {model_path} is {self.config['hidden_size']} wide")
 
-        self.label_schema: dict[str, list[str]] = self.config["label_schema"]
+        self.label_schema: dict[str, list[str]] = dict(self.config["label_schema"])
         self._sizes = [len(values) for values in self.label_schema.values()]
         self._offsets = np.cumsum([0, *self._sizes[:-1]])
         thresholds = self.config.get("thresholds") or {}
@@ -171,7 +171,7 @@ class UltraLightPredictor:
         handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
             file.write(graph)
-        os.replace(partial, target)
+        Path(partial).replace(target)
         return target
 
     def _answer(self, probabilities: np.ndarray, include_none: bool, return_scores: bool) -> dict[str, Any]:

@@ -19,9 +19,7 @@ CONTRADICTIONS = ("stop", "first", "drop")
 CUT_SHARE = 0.1
 
 
-def load_splits(
-    dataset: str, schema: LabelSchema, *, split_seed: int = 42, contradictions: str = "stop"
-) -> tuple[DatasetDict, list[str]]:
+def load_splits(dataset: str, schema: LabelSchema, *, split_seed: int = 42, contradictions: str = "stop") -> tuple[DatasetDict, list[str]]:
     """Loads, checks and encodes a dataset; cuts the splits it lacks from its training rows.
 
     Args:

@@ -110,7 +110,11 @@ def _make_model(
     if settings.model_name:
         return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape, **widths)
     hidden = settings.hidden_dim or 128
-    widths = {"hidden_size": hidden, "num_attention_heads": settings.num_heads or 2, "intermediate_size": settings.intermediate_dim or 4 * hidden}
+    widths = {
+        "hidden_size": hidden,
+        "num_attention_heads": settings.num_heads or 2,
+        "intermediate_size": settings.intermediate_dim or 4 * hidden,
+    }
     return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape, **widths)
 
 
@@ -122,7 +126,18 @@ def _probabilities(trainer: UltraLightTrainer, tokenizer: PreTrainedTokenizerFas
 
 def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrainer) -> dict[str, Any]:
     """What the model card tells of the training."""
-    kept = ("dataset", "model_name", "epochs", "batch_size", "learning_rate", "seed", "split_seed", "contradictions", "embedding_pruning", "class_balance")
+    kept = (
+        "dataset",
+        "model_name",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+        "seed",
+        "split_seed",
+        "contradictions",
+        "embedding_pruning",
+        "class_balance",
+    )
     return {
         **{name: value for name, value in asdict(settings).items() if name in kept},
         "distilled_from": len(settings.teacher),
@@ -152,6 +167,9 @@ def _print_report(folder: Path, metrics: dict[str, Any]) -> None:
     print(f"embedding weights that are zero: {metrics['embedding_zeros']['model']:.1%}")
     if "test_int8" in metrics:
         export = metrics["export"]
-        print(f"INT8 decides as fp32 on {export['int8_agreement']:.2%} of the validation labels, {export['quantized_operators']} operators quantised")
+        print(
+            f"INT8 decides as fp32 on {export['int8_agreement']:.2%} of the validation labels,"
+            f" {export['quantized_operators']} operators quantised"
+        )
         print(f"to ship: {metrics['deployable_bytes'] / 1e6:.2f} MB ({', '.join(DEPLOYABLE)})")
     print(f"{folder}: trained model, metrics.json, plots/; {metrics['seconds']['total']:.0f} s in all")

@@ -16,7 +16,16 @@ from matplotlib import font_manager
 
 from ultralight.schema import LabelSchema
 
-CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "Arial Unicode MS")
+CHINESE_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "SimHei",
+    "WenQuanYi Micro Hei",
+    "Arial Unicode MS",
+)
 WORST = 4
 
 
@@ -44,7 +53,12 @@ class Names:
 
 
 def save_plots(
-    folder: Path, history: Sequence[dict[str, Any]], per_label: dict[str, Any], predictions: np.ndarray, references: np.ndarray, schema: LabelSchema
+    folder: Path,
+    history: Sequence[dict[str, Any]],
+    per_label: dict[str, Any],
+    predictions: np.ndarray,
+    references: np.ndarray,
+    schema: LabelSchema,
 ) -> None:
     """Writes `training.png`, `per_label_f1.png` and `confusion.png`.
 
@@ -99,7 +113,15 @@ def _confusion(path: Path, per_label: dict[str, Any], predictions: np.ndarray, r
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row, cell in np.ndindex(size, size):
-            axes.text(cell, row, str(counts[row, cell]), ha="center", va="center", color="white" if shares[row, cell] > 0.5 else "black", fontsize=8)
+            axes.text(
+                cell,
+                row,
+                str(counts[row, cell]),
+                ha="center",
+                va="center",
+                color="white" if shares[row, cell] > 0.5 else "black",
+                fontsize=8,
+            )
         ticks = [names.value(label, index) for index in range(size)]
         axes.set_xticks(range(size), ticks, rotation=45, ha="right")
         axes.set_yticks(range(size), ticks)

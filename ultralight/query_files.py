@@ -80,7 +80,7 @@ def count_queries(source: str, form: str | None = None) -> int | None:
         return None
     if (form or Path(source).suffix) in ("parquet", ".parquet"):
         return int(_parquet_file(source).metadata.num_rows)
-    with open(source, "rb") as file:
+    with Path(source).open("rb") as file:
         lines = sum(block.count(b"\n") for block in iter(lambda: file.read(_BLOCK), b""))
     return lines - 1 if (form or Path(source).suffix) in ("csv", ".csv") else lines
 
@@ -107,7 +107,7 @@ def _open_text(source: str) -> Iterator[IO[str]]:
         yield sys.stdin
         return
     try:
-        file = open(source, encoding="utf-8-sig", newline="")
+        file = Path(source).open(encoding="utf-8-sig", newline="")  # noqa: SIM115  (closed below; only opening may fail so)
     except OSError as error:
         raise InputError(f"{source}: cannot be read ({error.strerror})") from None
     with file:
@@ -118,7 +118,9 @@ def _read_csv(file: IO[str], name: str) -> Iterator[Record]:
     reader = csv.DictReader(file)
     for number, row in enumerate(reader, start=1):
         if None in row or None in row.values():
-            yield Record(f"{name}, row {number}", error=f"has not {len(reader.fieldnames or [])} columns as the header; accepted: one cell a column")
+            yield Record(
+                f"{name}, row {number}", error=f"has not {len(reader.fieldnames or [])} columns as the header; accepted: one cell a column"
+            )
         else:
             yield Record(f"{name}, row {number}", row)
 

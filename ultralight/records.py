@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict, load_dataset
+from datasets import DatasetDict, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from ultralight.files import read_utf8
@@ -37,12 +38,13 @@ def locate_splits(dataset: str) -> dict[str, Path] | None:
 
 
 def _splits_of_folder(folder: Path) -> dict[str, Path]:
-    found = {}
+    found: dict[str, Path] = {}
     for split in SPLITS:
         candidates = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()]
         if len(candidates) > 1:
             raise InputError(f"{folder}: both {candidates[0].name} and {candidates[1].name}; accepted: one file a split")
-        found.update({split: file for file in candidates})
+        if candidates:
+            found[split] = candidates[0]
     if "train" not in found:
         raise InputError(f"{folder}: no training file; accepted: train.json, train.jsonl, train.csv or train.parquet")
     return found
@@ -97,9 +99,10 @@ def _read_json_lines(path: Path) -> list[Record]:
 
 
 def _read_csv(path: Path) -> list[Record]:
-    read_utf8(path)  # names the line that is not UTF-8
-    # Strings only, and "none" or "NA" stay what they are: pandas would read them as missing.
-    return _load("csv", path, encoding="utf-8-sig", dtype=str, keep_default_na=False)
+    header = next(csv.reader(read_utf8(path).splitlines()))
+    # All columns are strings, and "none" or "NA" stay what they are: pandas would read them as missing.
+    strings = Features(dict.fromkeys(header, Value("string")))
+    return _load("csv", path, encoding="utf-8-sig", features=strings, keep_default_na=False)
 
 
 def _read_parquet(path: Path) -> list[Record]:

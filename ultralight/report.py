@@ -40,7 +40,8 @@ def label_table(metrics: dict[str, Any]) -> str:
     """Scores of every label on the test split, of the INT8 graph where there is one."""
     part = "test_int8" if "test_int8" in metrics else "test"
     rows = [
-        [label, f"{scores['f1']:.4f}", f"{scores['accuracy']:.4f}", str(scores["support"])] for label, scores in metrics[part]["per_label"].items()
+        [label, f"{scores['f1']:.4f}", f"{scores['accuracy']:.4f}", str(scores["support"])]
+        for label, scores in metrics[part]["per_label"].items()
     ]
     return format_table([f"label ({part})", "F1", "accuracy", "support"], rows)
 

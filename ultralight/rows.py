@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,8 @@ def check_row(record: Record, schema: LabelSchema, problems: Problems) -> Exampl
     """
     before = len(problems.found)
     query = check_query(record, problems)
-    given = _given_labels(record, problems) if query is not None or isinstance(record.content, Mapping) else {}
+    readable = isinstance(record.content, Mapping) and "query" in record.content
+    given = _given_labels(record, problems) if readable else {}
     known = {label: value for label, value in given.items() if _check_value(record.place, label, value, schema, problems)}
     if query is None or len(problems.found) > before:
         return None
@@ -83,14 +85,12 @@ def _given_labels(record: Record, problems: Problems) -> Mapping[str, Any]:
         return {name: value for name, value in row.items() if name != "query"}
     labels = row["labels"]
     if isinstance(labels, str):  # a CSV column that holds JSON
-        try:
+        with suppress(json.JSONDecodeError):  # reported below, as what it is: a string
             labels = json.loads(labels or "{}")
-        except json.JSONDecodeError:
-            pass
     if labels is None:
         return {}
     if not isinstance(labels, Mapping):
-        problems.add(record.place, f"'labels' is {_kind(labels)}; accepted: {{\"label\": \"value\"}}")
+        problems.add(record.place, f'\'labels\' is {_kind(labels)}; accepted: {{"label": "value"}}')
         return {}
     return labels
 

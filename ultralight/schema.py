@@ -79,7 +79,7 @@ class LabelSchema:
         return [names.index(labels[label]) if label in labels else 0 for label, names in self.values.items()]
 
     def decode(self, indices: Sequence[int]) -> dict[str, str]:
-        """label -> value of what is not absent."""
+        """Label -> value of what is not absent."""
         return {label: names[index] for (label, names), index in zip(self.values.items(), indices, strict=True) if index > 0}
 
     def slices(self) -> Iterator[tuple[str, slice]]:
@@ -146,4 +146,3 @@ def _read_json_object(path: Path) -> dict[str, list[str]]:
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}; accepted: {SCHEMA_FORM}")
     return content
-

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
@@ -19,12 +19,21 @@ from ultralight.problems import InputError, Problems, nearest
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
-USAGE = """\
+TRAIN_USAGE = """\
 Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph.
 
   python train.py                                        the embedded car queries (configs/car_queries.yaml)
   python train.py --dataset my_data --output_dir my_model    your own: train.jsonl and QueryLabels.json in my_data/
   python train.py configs/other.yaml --epochs 10         settings from another YAML file, one of them changed
+
+A flag overrides the YAML file, which overrides the defaults below."""
+
+
+PRETRAIN_USAGE = """\
+Pre-trains an encoder by masked language modelling on text files, one sentence a line.
+
+  python pretrain.py --corpus my_texts/ --output_dir my_base
+  python train.py --model_name my_base ...            then starts from it
 
 A flag overrides the YAML file, which overrides the defaults below."""
 
@@ -37,13 +46,21 @@ def _flag(default: Any, text: str, **more: Any) -> Any:
 class TrainSettings:
     """What `train.py` takes; every field is a flag and a key of the YAML file."""
 
-    dataset: str = _flag("data/car_queries", "a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset id")
+    usage: ClassVar[str] = TRAIN_USAGE
+
+    dataset: str = _flag(
+        "data/car_queries", "a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset id"
+    )
     config: str | None = _flag(None, "the labels file, {label: [absent value, value, ...]}; default: QueryLabels.json beside the dataset")
     output_dir: str | None = _flag(None, "folder for the trained model; default: outputs/ and the dataset's name")
-    contradictions: str = _flag("stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS))
+    contradictions: str = _flag(
+        "stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS)
+    )
     split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
 
-    model_name: str | None = _flag(None, "BERT checkpoint to start from, Hub id or folder; default: random weights and a character vocabulary")
+    model_name: str | None = _flag(
+        None, "BERT checkpoint to start from, Hub id or folder; default: random weights and a character vocabulary"
+    )
     max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
     num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
     hidden_dim: int | None = _flag(None, "width of the encoder; default: 128, or the checkpoint's")
@@ -58,7 +75,9 @@ class TrainSettings:
     batch_size: int = _flag(32, "queries a step")
     learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
-    class_balance: float = _flag(0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that")
+    class_balance: float = _flag(
+        0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
+    )
     embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
     seed: int = _flag(42, "seed of weights and batches")
     resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
@@ -70,7 +89,9 @@ class TrainSettings:
 
     export_onnx: bool = _flag(False, "export to ONNX after training")
     quantize: bool = _flag(False, "also write the INT8 graph, score it on the test split and report both")
-    architecture: str = _flag("avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES))
+    architecture: str = _flag(
+        "avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES)
+    )
 
     def __post_init__(self) -> None:
         """Checks what types cannot say.
@@ -101,35 +122,84 @@ class TrainSettings:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
 
 
+@dataclass
+class PretrainSettings:
+    """What `pretrain.py` takes; every field is a flag and a key of the YAML file."""
+
+    usage: ClassVar[str] = PRETRAIN_USAGE
+
+    corpus: list[str] = field(default_factory=list, metadata={"help": "text files, or folders of .txt files, one sentence a line"})
+    weights: list[str] = field(
+        default_factory=list, metadata={"help": "NAME=NUMBER: draw a file's lines so much oftener (0: leave it out)"}
+    )
+    exclude: list[str] = field(default_factory=list, metadata={"help": "datasets whose queries must not be read, such as test files"})
+    output_dir: str = _flag("outputs/base", "folder for the encoder and its tokenizer")
+
+    max_seq_length: int = _flag(64, "longest line in tokens, longer ones are cut")
+    vocab_size: int = _flag(4200, "rows of the vocabulary")
+    num_layers: int = _flag(2, "encoder layers")
+    hidden_dim: int = _flag(128, "width of the encoder")
+    num_heads: int = _flag(2, "attention heads a layer")
+    intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim")
+    dropout: float = _flag(0.0, "dropout; text is plenty, a tiny encoder does not overfit it")
+
+    steps: int = _flag(20_000, "training steps")
+    batch_size: int = _flag(128, "lines a step, of like length")
+    learning_rate: float = _flag(2.0e-3, "peak learning rate of AdamW; warms up over 2 %% of the steps, then falls as a cosine")
+    weight_decay: float = _flag(0.01, "weight decay of AdamW")
+    mask_share: float = _flag(0.15, "share of the tokens to mask, in spans of 1 to 4")
+    bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent processors and GPUs")
+    seed: int = _flag(42, "seed of weights, order and masks")
+    resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot say.
+
+        Raises:
+            InputError: lists the settings that are out of range.
+        """
+        problems = Problems("settings")
+        for name in ("num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
+            if getattr(self, name) < 1:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        if not 0 < self.mask_share < 1:
+            problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")
+        if not self.corpus:
+            problems.add("--corpus", "names no text; accepted: files or folders")
+        problems.raise_if_any()
+
+
+Settings = TypeVar("Settings", bound=TrainSettings | PretrainSettings)
+
+
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the line breaks of the description and shows defaults."""
 
 
-def parse_settings(arguments: Sequence[str], default_yaml: str) -> TrainSettings:
+def parse_settings(arguments: Sequence[str], default_yaml: str, kind: type[Settings]) -> Settings:
     """Reads flags, and the YAML file that the first argument names (`default_yaml` where it names none).
 
     Raises:
         InputError: the file cannot be read, holds an unknown key, or a setting is out of range.
     """
-    parser = HfArgumentParser(TrainSettings, description=USAGE, formatter_class=_HelpFormatter)  # type: ignore[arg-type]
-    parser.add_argument("settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of the settings below")
-    flags = parser.parse_args(arguments)
-    path = Path(flags.settings_yaml)
+    parser = HfArgumentParser(kind, description=kind.usage, formatter_class=_HelpFormatter)
+    parser.add_argument(
+        "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
+    )
+    path = Path(parser.parse_args(arguments).settings_yaml)
+    names = [item.name for item in dataclasses.fields(kind)]
     # As flags, so that a YAML value passes through the same type conversion: YAML reads 1e-3 as a string.
-    merged = parser.parse_args([*_as_flags(_read_yaml(path)), *arguments])
-    values = vars(merged)
-    del values["settings_yaml"]
-    return TrainSettings(**values)
+    values = vars(parser.parse_args([*_as_flags(_read_yaml(path, names)), *arguments]))
+    return kind(**{name: values[name] for name in names})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, names: list[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_utf8(path))
     except yaml.YAMLError as error:
         raise InputError(f"{path}: not YAML ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}; accepted: settings, one `name: value` a line")
-    names = [item.name for item in dataclasses.fields(TrainSettings)]
     problems = Problems(str(path))
     for key in content:
         if key not in names:

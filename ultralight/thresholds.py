@@ -13,7 +13,10 @@ ROUNDS = 3
 
 
 def tune_thresholds(probabilities: np.ndarray, references: np.ndarray, schema: LabelSchema) -> dict[str, float]:
-    """Finds the thresholds with the best micro-F1 by coordinate ascent, one label at a time.
+    """Finds thresholds with a high micro-F1 that also holds on other queries.
+
+    The best threshold of each label, found by coordinate ascent, fits the noise of few validation queries; the best one
+    that all labels share ignores what they differ in. Halfway between them scored best on queries that neither saw.
 
     Args:
         probabilities: probability of each value within its label on validation queries (queries, sum of values).
@@ -21,20 +24,32 @@ def tune_thresholds(probabilities: np.ndarray, references: np.ndarray, schema: L
         schema: the labels.
 
     Returns:
-        label -> probability of the absent value from which on the label is absent; of equally good ones the nearest to 0.5.
+        label -> probability of the absent value from which on the label is absent.
     """
-    sizes = schema.sizes
-    # counts[label, threshold]: right pairs, predicted pairs
-    counts = np.zeros((len(sizes), len(GRID), 2))
+    counts = _count(probabilities, references, schema)
+    actual = int((references > 0).sum())
+    # Of equally good thresholds the one nearest to the neutral one.
+    order = np.argsort(np.abs(GRID - DEFAULT_THRESHOLD), kind="stable")
+    shared = max(order, key=lambda index: _f1(counts[:, index].sum(axis=0), actual))
+    own = np.full(len(counts), shared)
+    for _ in range(ROUNDS):
+        for label in range(len(counts)):
+            others = counts[np.arange(len(counts)), own].sum(axis=0) - counts[label, own[label]]
+            own[label] = max(order, key=lambda index: _f1(others + counts[label, index], actual))  # noqa: B023  (used at once)
+    halfway = (GRID[own] + GRID[shared]) / 2
+    return {label: round(float(threshold), 4) for label, threshold in zip(schema.labels, halfway, strict=True)}
+
+
+def _count(probabilities: np.ndarray, references: np.ndarray, schema: LabelSchema) -> np.ndarray:
+    """Right pairs and predicted pairs of each label at each threshold (labels, thresholds, 2)."""
+    counts = np.zeros((len(schema.labels), len(GRID), 2))
     for index, threshold in enumerate(GRID):
-        chosen = decide(probabilities, sizes, np.full(len(sizes), threshold))
+        chosen = decide(probabilities, schema.sizes, np.full(len(schema.labels), threshold))
         counts[:, index, 0] = ((chosen == references) & (chosen > 0)).sum(axis=0)
         counts[:, index, 1] = (chosen > 0).sum(axis=0)
-    actual = int((references > 0).sum())
-    nearest_first = np.argsort(np.abs(GRID - DEFAULT_THRESHOLD), kind="stable")
-    picked = np.full(len(sizes), nearest_first[0])
-    for _ in range(ROUNDS):
-        for label in range(len(sizes)):
-            others = sum(counts[other, picked[other]] for other in range(len(sizes)) if other != label)
-            picked[label] = max(nearest_first, key=lambda index: f1_score(*(others + counts[label, index]), actual))
-    return {label: float(GRID[index]) for label, index in zip(schema.labels, picked, strict=True)}
+    return counts
+
+
+def _f1(counts: np.ndarray, actual: int) -> float:
+    right, predicted = counts
+    return f1_score(right, predicted, actual)

@@ -34,15 +34,16 @@ def basic_tokens() -> list[str]:
     return [*letters, *(CONTINUATION + letter for letter in letters), *string.punctuation, *CHINESE_PUNCTUATION]
 
 
-def build_tokenizer(texts: Iterable[str], max_seq_length: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(texts: Iterable[str], max_seq_length: int, vocab_size: int | None = None) -> PreTrainedTokenizerFast:
     """Makes a character-level WordPiece tokenizer.
 
     It knows the characters of `texts`, the common Chinese characters that `texts` lack, digits, Latin letters,
     punctuation and the frequent Latin words and numbers of `texts`.
 
     Args:
-        texts: training queries.
+        texts: training queries, or the lines of a corpus.
         max_seq_length: length that sequences are cut to, in tokens.
+        vocab_size: rows at most; the characters that are rare in `texts` give way.
     """
     normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True)]
@@ -52,17 +53,29 @@ def build_tokenizer(texts: Iterable[str], max_seq_length: int) -> PreTrainedToke
     for text in texts:
         words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
     frequent = [word for word, count in words.most_common() if len(word) > 1 and count >= WORD_MIN_COUNT and word.isascii()]
-    characters = sorted({character for word in words for character in word})
-    tokens = [*SPECIAL_TOKENS.values(), *basic_tokens(), *frequent[:WORD_LIMIT], *characters, *common_chinese_characters()]
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        characters.update(dict.fromkeys(word, count))
+    tokens = [
+        *SPECIAL_TOKENS.values(),
+        *basic_tokens(),
+        *frequent[:WORD_LIMIT],
+        *(name for name, _ in characters.most_common()),
+        *common_chinese_characters(),
+    ]
     # As the normaliser leaves them: a token that it never produces would be a dead row.
-    reachable = [token for token in dict.fromkeys(tokens) if token in SPECIAL_TOKENS.values() or _is_stable(token, normalizer)]
-    tokenizer = Tokenizer(models.WordPiece({token: index for index, token in enumerate(reachable)}, unk_token="[UNK]", max_input_chars_per_word=100))
+    reachable = [token for token in dict.fromkeys(tokens) if token in SPECIAL_TOKENS.values() or _is_stable(token, normalizer)][:vocab_size]
+    tokenizer = Tokenizer(
+        models.WordPiece({token: index for index, token in enumerate(reachable)}, unk_token="[UNK]", max_input_chars_per_word=100)
+    )
     tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizer
     return _finish(tokenizer, SPECIAL_TOKENS, max_seq_length)
 
 
-def prune_tokenizer(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_seq_length: int) -> tuple[PreTrainedTokenizerFast, list[int]]:
+def prune_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_seq_length: int
+) -> tuple[PreTrainedTokenizerFast, list[int]]:
     """Keeps of a BERT tokenizer what `texts` use and what a new query is likely to need.
 
     WordPiece takes the longest piece that fits. The pieces that `texts` use all stay, and no piece is added, so the

@@ -1,0 +1,98 @@
+"""Small data and a small trained model, made in memory: nothing is fetched."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import pytest
+
+from ultralight.experiment import run
+from ultralight.schema import LabelSchema
+from ultralight.settings import TrainSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+LABELS = {"饮料": ["无", "茶", "咖啡", "果汁"], "冷热": ["无", "冰的", "热的"], "带走": ["无", "是"]}
+WORDS = {
+    "饮料": {"茶": ["乌龙", "普洱", "龙井"], "咖啡": ["拿铁", "美式", "espresso"], "果汁": ["鲜橙", "西瓜", "苹果汁"]},
+    "冷热": {"冰的": ["加冰", "冰镇"], "热的": ["烫一点", "热乎的"]},
+    "带走": {"是": ["打包", "带去公司"]},
+}
+SMALL_MODEL = {
+    "hidden_dim": 32, "num_heads": 2, "num_layers": 2, "intermediate_dim": 64, "projection_dim": 24, "max_seq_length": 24,
+    "dropout": 0.0, "learning_rate": 5e-3, "batch_size": 16, "early_stopping_patience": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_caches(tmp_path_factory):
+    """Remote code and data sets go to folders of this run."""
+    folder = tmp_path_factory.mktemp("hf")
+    os.environ["HF_MODULES_CACHE"] = str(folder / "modules")
+    os.environ["HF_DATASETS_CACHE"] = str(folder / "datasets")
+
+
+@pytest.fixture(scope="session")
+def schema():
+    return LabelSchema.from_dict(LABELS)
+
+
+def order_rows():
+    """108 orders: every drink with every temperature, some of them to take away."""
+    rows = []
+    drinks = [(value, word) for value, words in WORDS["饮料"].items() for word in words]
+    extras = [(value, word) for value, words in WORDS["冷热"].items() for word in words] + [(None, "")] * 2
+    for number, (drink, word) in enumerate(drinks):
+        for index, (temperature, how) in enumerate(extras):
+            for bag in ("", "打包"):
+                labels = {"饮料": drink}
+                if temperature:
+                    labels["冷热"] = temperature
+                if bag:
+                    labels["带走"] = "是"
+                rows.append({"query": f"来{index + 1}杯{word}{how}{bag}", "labels": labels})
+    return rows + [{"query": f"今天{weather}真不错", "labels": {}} for weather in ("天气", "心情", "路况", "阳光")]
+
+
+def write_jsonl(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def orders(tmp_path_factory):
+    """A dataset folder with its labels file."""
+    folder = tmp_path_factory.mktemp("orders")
+    write_jsonl(folder / "train.jsonl", order_rows())
+    (folder / "QueryLabels.json").write_text(json.dumps(LABELS, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(orders, tmp_path_factory):
+    """A trained, exported and quantised model folder, and its metrics."""
+    folder = tmp_path_factory.mktemp("trained") / "orders_model"
+    settings = TrainSettings(
+        dataset=str(orders), output_dir=str(folder), epochs=12, embedding_pruning=0.3, export_onnx=True, quantize=True, **SMALL_MODEL
+    )
+    return folder, run(settings)
+
+
+def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
+    """Runs a script of the project in a fresh process."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+        check=False,
+    )

@@ -1,0 +1,75 @@
+import pytest
+import torch
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
+
+from tests.conftest import order_rows
+from tests.test_vocabulary import bert_tokenizer
+from ultralight.model_builder import from_checkpoint, from_scratch
+from ultralight.problems import InputError
+from ultralight.vocabulary import common_chinese_characters
+
+TEXTS = [row["query"] for row in order_rows()]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A three-layer BERT with a vocabulary of which most is never used."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tokenizer = bert_tokenizer([*common_chinese_characters()[:1500], *"来杯加冰镇烫热点打包abcdefghijklmnopqrstuvwxyz0123456789", "ess", "pre"])
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=48, max_position_embeddings=40
+        )
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, tokenizer
+
+
+@torch.inference_mode()
+def test_the_first_layers_of_a_checkpoint_are_taken_over(checkpoint, schema):
+    folder, tokenizer = checkpoint
+    model, pruned = from_checkpoint(str(folder), TEXTS, schema, max_seq_length=20, num_hidden_layers=2)
+    assert model.config.hidden_size == 24
+    assert model.config.num_attention_heads == 3
+    assert model.config.vocab_size == len(pruned) < len(tokenizer)
+    bert = BertModel.from_pretrained(folder, num_hidden_layers=2, add_pooling_layer=False).eval()
+    for text in TEXTS[:20]:
+        start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+        ids = [start, *tokenizer.encode(text, add_special_tokens=False), end]
+        expected = bert(input_ids=torch.tensor([ids])).last_hidden_state
+        actual = model.bert.eval()(**pruned(text, return_tensors="pt")).last_hidden_state
+        torch.testing.assert_close(actual, expected)
+
+
+@torch.inference_mode()
+def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
+    first, tokenizer = from_scratch(TEXTS, schema, 24, hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=2)
+    first.bert.save_pretrained(tmp_path / "base_encoder")
+    tokenizer.save_pretrained(tmp_path / "base_encoder")
+    second, pruned = from_checkpoint(str(tmp_path / "base_encoder"), TEXTS, schema, max_seq_length=16, num_hidden_layers=1)
+    assert second.config.num_hidden_layers == 1
+    ids = pruned(TEXTS[0], return_tensors="pt")["input_ids"]
+    torch.testing.assert_close(second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"num_hidden_layers": 4}, "--num_layers 4: .* has 3"),
+        ({"max_seq_length": 41}, "--max_seq_length 41: .* reads at most 40 tokens"),
+        ({"hidden_size": 128}, "hidden_size=128: .* has 24"),
+    ],
+)
+def test_what_a_checkpoint_cannot_give_is_explained(checkpoint, schema, changes, expected):
+    arguments = {"max_seq_length": 20, "num_hidden_layers": 2, **changes}
+    with pytest.raises(InputError, match=expected):
+        from_checkpoint(str(checkpoint[0]), TEXTS, schema, **arguments)
+
+
+def test_other_checkpoints_are_refused(schema, tmp_path):
+    DistilBertModel(DistilBertConfig(vocab_size=9, dim=8, n_layers=1, n_heads=1, hidden_dim=8)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="a distilbert model; accepted: bert or ultralight"):
+        from_checkpoint(str(tmp_path), TEXTS, schema, 20, 2)
+    with pytest.raises(InputError, match="no checkpoint can be read from there"):
+        from_checkpoint(str(tmp_path / "nothing"), TEXTS, schema, 20, 2)

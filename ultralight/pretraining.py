@@ -1,0 +1,157 @@
+"""Masked-language pre-training of the encoder, with transformers' Trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from configuration_ultralight import UltraLightConfig
+from modeling_ultralight import UltraLightForMaskedLM
+from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, stream_batches
+from ultralight.masking import SpanMasking
+from ultralight.records import read_file
+from ultralight.report import write_metrics
+from ultralight.settings import PretrainSettings
+from ultralight.text import text_key
+from ultralight.vocabulary import build_tokenizer, save_compact
+
+HELD_OUT_LINES = 2000
+WARMUP = 0.02
+
+
+class PretrainingTrainer(Trainer):
+    """A Trainer whose evaluation masks the same tokens every time."""
+
+    def __init__(self, *args: Any, settings: PretrainSettings, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.settings = settings
+
+    def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
+        """Loss, perplexity and accuracy on the masked tokens of the held-out lines."""
+        collator = SpanMasking(self.processing_class, self.settings.mask_share, seed=0)
+        model = self.accelerator.unwrap_model(self.model).eval()
+        rows, size = self.eval_dataset, self.settings.batch_size
+        loss, right, count = 0.0, 0, 0
+        for start in range(0, len(rows), size):
+            batch = {key: value.to(self.args.device) for key, value in collator(rows[start : start + size]).items()}
+            with torch.inference_mode(), self.autocast_smart_context_manager():
+                output = model(**batch)
+            wanted = batch["labels"][batch["labels"] != -100]
+            loss += output.loss.item() * len(wanted)
+            right += int((output.logits.argmax(-1) == wanted).sum())
+            count += len(wanted)
+        metrics = {"eval_loss": loss / count, "eval_perplexity": math.exp(loss / count), "eval_masked_accuracy": right / count}
+        self.log(metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
+    """Pre-trains an encoder and writes it, with its tokenizer and `pretraining.json`, to the output folder.
+
+    Args:
+        settings: what to do; see `PretrainSettings`.
+
+    Returns:
+        The content of `pretraining.json`.
+
+    Raises:
+        InputError: the corpus is not as it should be.
+    """
+    files = corpus_files(settings.corpus)
+    weights = parse_weights(settings.weights, files)
+    excluded = {text_key(query) for name in settings.exclude for query in _queries(name)}
+    set_seed(settings.seed)
+    tokenizer = build_tokenizer(
+        (line for file in files if weights[file.stem] for line in iter_lines(file)), settings.max_seq_length, settings.vocab_size
+    )
+    model = UltraLightForMaskedLM(_config(settings, tokenizer))
+    lines = held_out_lines([file for file in files if weights[file.stem]], excluded, HELD_OUT_LINES)
+    encoded = sorted(tokenizer(lines, truncation=True)["input_ids"], key=len)
+    trainer = PretrainingTrainer(
+        model=model,
+        args=_training_arguments(settings),
+        train_dataset=stream_batches(files, weights, excluded, tokenizer, settings.batch_size, settings.seed),
+        eval_dataset=[{"input_ids": ids} for ids in encoded],
+        processing_class=tokenizer,
+        data_collator=SpanMasking(tokenizer, settings.mask_share, settings.seed),
+        settings=settings,
+    )
+    checkpoints = Path(trainer.args.output_dir)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() and settings.resume else None
+    trainer.train(resume_from_checkpoint=last)
+    metrics = trainer.evaluate()
+    if not trainer.is_world_process_zero():
+        return {}
+    return _save(trainer, tokenizer, settings, metrics)
+
+
+def _queries(name: str) -> list[str]:
+    return [str(record.content.get("query", "")) for record in read_file(Path(name)) if isinstance(record.content, dict)]
+
+
+def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
+    return UltraLightConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_dim,
+        num_hidden_layers=settings.num_layers,
+        num_attention_heads=settings.num_heads,
+        intermediate_size=settings.intermediate_dim or 4 * settings.hidden_dim,
+        hidden_dropout_prob=settings.dropout,
+        attention_probs_dropout_prob=settings.dropout,
+        max_seq_length=settings.max_seq_length,
+        max_position_embeddings=settings.max_seq_length,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _training_arguments(settings: PretrainSettings) -> TrainingArguments:
+    every = max(1, settings.steps // 20)
+    return TrainingArguments(
+        output_dir=str(Path(settings.output_dir) / "checkpoints"),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=int(WARMUP * settings.steps),
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        bf16=settings.bf16,
+        use_cpu=not torch.cuda.is_available(),  # else bf16 is refused
+        eval_strategy="steps",
+        eval_steps=every,
+        save_steps=every,
+        save_total_limit=1,
+        logging_steps=max(1, every // 5),
+        remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        report_to=[],
+    )
+
+
+def _save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, settings: PretrainSettings, metrics: dict[str, float]) -> dict[str, Any]:
+    folder = Path(settings.output_dir)
+    encoder = trainer.model.bert
+    facts = {
+        "corpus": [Path(name).name for name in settings.corpus],
+        "weights": settings.weights,
+        "steps": trainer.state.global_step,
+        "lines_read": trainer.state.global_step * settings.batch_size * trainer.args.world_size,
+        **{name.removeprefix("eval_"): value for name, value in metrics.items()},
+    }
+    encoder.config.training_facts = facts
+    encoder.save_pretrained(folder)
+    save_compact(tokenizer, folder)
+    curve = [
+        {key: entry[key] for key in ("step", "loss", "eval_loss", "eval_masked_accuracy") if key in entry}
+        for entry in trainer.state.log_history
+    ]
+    report = {**facts, "settings": json.loads(json.dumps(vars(settings))), "curve": curve}
+    write_metrics(folder / "pretraining.json", report)
+    return report
