@@ -55,7 +55,7 @@ def order_rows():
                     labels["冷热"] = temperature
                 if bag:
                     labels["带走"] = "是"
-                rows.append({"query": f"来{index + 1}杯{word}{how}{bag}", "labels": labels})
+                rows.append({"query": f"来{(7 * number + 5 * index) % 9 + 1}杯{word}{how}{bag}", "labels": labels})
     return rows + [{"query": f"今天{weather}真不错", "labels": {}} for weather in ("天气", "心情", "路况", "阳光")]
 
 

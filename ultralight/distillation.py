@@ -58,7 +58,7 @@ def _ask(folder: str, queries: Sequence[str], schema: LabelSchema) -> Tensor:
         tokenizer = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise InputError(f"--teacher {folder}: no trained UltraLight model can be read from there ({error})") from error
-    if dict(model.config.label_schema) != schema.to_dict():
+    if model.config.label_schema != [[label, list(names)] for label, names in schema.values.items()]:
         raise InputError(f"--teacher {folder}: its labels are not those of this run; accepted: a teacher of the same labels file")
     answers = []
     for start in range(0, len(queries), BATCH):

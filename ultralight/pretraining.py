@@ -19,6 +19,7 @@ from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
 from ultralight.text import text_key
+from ultralight.training import remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 
 HELD_OUT_LINES = 2000
@@ -89,7 +90,9 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     metrics = trainer.evaluate()
     if not trainer.is_world_process_zero():
         return {}
-    return _save(trainer, tokenizer, settings, metrics)
+    report = _save(trainer, tokenizer, settings, metrics)
+    remove_checkpoints(trainer)
+    return report
 
 
 def _queries(name: str) -> list[str]:

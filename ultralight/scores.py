@@ -11,7 +11,7 @@ from ultralight.schema import LabelSchema
 
 def f1_score(true_positives: float, predicted: float, actual: float) -> float:
     """F1 from counts; 0 where nothing was predicted and nothing was there."""
-    return 2 * true_positives / (predicted + actual) if predicted + actual else 0.0
+    return float(2 * true_positives / (predicted + actual)) if predicted + actual else 0.0
 
 
 def score(predictions: np.ndarray, references: np.ndarray, schema: LabelSchema) -> dict[str, Any]:

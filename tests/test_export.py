@@ -1,0 +1,90 @@
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from tests.conftest import order_rows, run_script
+from ultra_light_predictor import UltraLightPredictor
+from ultralight.onnx_export import ExportError, count_quantized_operators, export_folder
+from ultralight.problems import InputError
+
+QUERIES = [row["query"] for row in order_rows()][:40]
+
+
+@pytest.fixture
+def copy_of(trained, tmp_path):
+    """The trained folder without its graphs."""
+    folder = tmp_path / "copy_of_model"
+    shutil.copytree(trained[0], folder, ignore=shutil.ignore_patterns("onnx"))
+    return folder
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_every_weight_matrix_is_quantised(trained):
+    graph = onnx.load(trained[0] / "onnx" / "model_quantized.onnx")
+    # 6 a layer and 2 attention products, projection and heads; token, position and type embeddings.
+    assert count_quantized_operators(graph) >= 2 * 8 + 2 + 2
+    floats = [item for item in graph.graph.initializer if item.data_type == onnx.TensorProto.FLOAT]
+    assert max(np.prod(item.dims) for item in floats) <= 64
+
+
+def test_graphs_take_queries_of_any_number_and_length(trained):
+    graph = onnx.load(trained[0] / "onnx" / "model.onnx")
+    assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask"]
+    assert [item.name for item in graph.graph.output] == ["logits"]
+    assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch_size", "sequence_length"]
+
+
+def test_the_script_writes_what_training_wrote(trained, copy_of, orders):
+    result = run_script("export.py", "--model", copy_of)
+    assert result.returncode == 0, result.stderr
+    assert "decides as fp32" in result.stdout
+    assert listing(copy_of / "onnx") == ["model.onnx", "model_quantized.onnx"]
+    expected = UltraLightPredictor(trained[0]).predict_batch(QUERIES, return_scores=True)
+    assert UltraLightPredictor(copy_of).predict_batch(QUERIES, return_scores=True) == expected
+
+
+@pytest.mark.parametrize("architecture", ["avx2", "arm64"])
+def test_other_processors_have_their_recipe(copy_of, architecture):
+    report = export_folder(copy_of, QUERIES, architecture=architecture)
+    assert report.int8_agreement >= 0.99
+
+
+def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
+    model = UltraLightForImplicitLabelPrediction.from_pretrained(copy_of)
+    with torch.no_grad():
+        # One huge activation that no head reads: fp32 does not mind, but INT8 has no steps left for the others.
+        model.projection.bias[0] = 1e5
+        model.heads.weight[:, 0] = 0
+    model.save_pretrained(copy_of)
+    before = listing(copy_of)
+    with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):
+        export_folder(copy_of, QUERIES)
+    assert listing(copy_of) == before
+
+
+def test_a_broken_model_is_refused(copy_of):
+    model = UltraLightForImplicitLabelPrediction.from_pretrained(copy_of)
+    with torch.no_grad():
+        model.heads.bias.fill_(float("nan"))
+    model.save_pretrained(copy_of)
+    result = run_script("export.py", "--model", copy_of)
+    assert result.returncode == 1
+    assert "error: " in result.stderr
+    assert "differ from PyTorch's by nan" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (copy_of / "onnx").exists()
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no trained UltraLight model"):
+        export_folder(tmp_path, QUERIES)
+    result = run_script("export.py", "--model", tmp_path)
+    assert result.returncode == 1
+    assert "no config.json there" in result.stderr

@@ -1,0 +1,104 @@
+"""The trained folder as a stranger to this project would load it."""
+
+import json
+import sys
+
+import pytest
+
+from tests.conftest import ROOT, order_rows, run_script
+from ultra_light_predictor import UltraLightPredictor
+
+QUERIES = [row["query"] for row in order_rows()][:12]
+LOAD = """
+import json, sys, warnings
+import torch, transformers
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+folder, queries = sys.argv[1], json.loads(sys.argv[2])
+config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
+encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder)
+shown = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)(queries)
+with torch.inference_mode():
+    states = encoder.eval()(**tokenizer(queries[0], return_tensors="pt")).last_hidden_state
+    own = model.eval().bert(**tokenizer(queries[0], return_tensors="pt")).last_hidden_state
+model.save_pretrained(sys.argv[3])
+print(json.dumps({
+    "version": transformers.__version__, "config": type(config).__name__, "labels": config.label_schema,
+    "same_encoder": bool(torch.equal(states, own)),
+    "probabilities": [{item["label"]: item["score"] for item in items} for items in shown],
+}))
+"""
+ORT_PIPELINE = """
+import json, sys
+from optimum.onnxruntime import ORTModelForSequenceClassification
+from transformers import AutoTokenizer, pipeline
+folder, queries, file = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+model = ORTModelForSequenceClassification.from_pretrained(folder, subfolder="onnx", file_name=file, trust_remote_code=True)
+pipe = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder), top_k=None)
+print(json.dumps([{item["label"]: item["score"] for item in items} for items in pipe(queries)]))
+"""
+
+
+def expected(folder, **options):
+    predictor = UltraLightPredictor(folder, **options)
+    names = [f"{label}={value}" for label, values in predictor.label_schema.items() for value in values]
+    return [dict(zip(names, row, strict=True)) for row in predictor.probabilities(QUERIES).tolist()]
+
+
+def assert_close(shown, wanted):
+    assert len(shown) == len(wanted)
+    for mine, other in zip(shown, wanted, strict=True):
+        assert mine == pytest.approx(other, abs=1e-3)
+
+
+def check_loading(folder, tmp_path, python_arguments=(), **environment):
+    result = run_script(
+        *python_arguments, "-c", LOAD, folder, json.dumps(QUERIES), tmp_path / "saved_again", cwd=tmp_path,
+        HF_MODULES_CACHE=str(tmp_path / "modules"), **environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-3000:]
+    loaded = json.loads(result.stdout.splitlines()[-1])
+    assert loaded["config"] == "UltraLightConfig"
+    assert [label for label, _ in loaded["labels"]] == ["饮料", "冷热", "带走"]
+    assert loaded["same_encoder"]
+    assert_close(loaded["probabilities"], expected(folder, quantize=False))
+    assert (tmp_path / "saved_again" / "modeling_ultralight.py").is_file()
+    return loaded
+
+
+def test_a_stranger_loads_the_folder_with_transformers_4(trained, tmp_path):
+    assert check_loading(trained[0], tmp_path)["version"].startswith("4.")
+
+
+@pytest.mark.slow
+def test_a_stranger_loads_the_folder_with_transformers_5(trained, tmp_path):
+    environment = tmp_path / "environment"
+    made = run_script("-m", "venv", environment)
+    assert made.returncode == 0, made.stderr
+    site = next(environment.glob("lib/python*/site-packages"))
+    # torch and the rest come from this environment; what transformers 5 brings stands before them.
+    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+    python = environment / "bin" / "python"
+    installed = run_script(
+        "-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)",
+        python, "-m", "pip", "install", "--quiet", "transformers==5.23.0",
+    )  # fmt: skip
+    assert installed.returncode == 0, installed.stderr[-2000:]
+    runner = ("-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", str(python))
+    assert check_loading(trained[0], tmp_path, runner)["version"].startswith("5.")
+
+
+@pytest.mark.parametrize(("file", "quantize"), [("model.onnx", False), ("model_quantized.onnx", True)])
+def test_a_stock_onnx_pipeline_shows_the_predictors_probabilities(trained, tmp_path, file, quantize):
+    folder, _ = trained
+    result = run_script("-c", ORT_PIPELINE, folder, json.dumps(QUERIES), file, cwd=tmp_path, HF_MODULES_CACHE=str(tmp_path / "modules"))
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert_close(json.loads(result.stdout.splitlines()[-1]), expected(folder, quantize=quantize))
+
+
+def test_the_root_files_stand_alone():
+    for name in ("configuration_ultralight.py", "modeling_ultralight.py", "ultra_light_predictor.py"):
+        source = (ROOT / name).read_text(encoding="utf-8")
+        assert "import ultralight" not in source
+        assert "from ultralight" not in source

@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from tests.conftest import ROOT, SMALL_MODEL, order_rows, run_script, write_jsonl
+from ultralight.corpus import corpus_files, held_out_lines, is_held_out, iter_lines, parse_weights, stream_batches
+from ultralight.experiment import run
+from ultralight.masking import SpanMasking
+from ultralight.problems import InputError
+from ultralight.settings import TrainSettings
+from ultralight.text import text_key
+from ultralight.vocabulary import build_tokenizer
+
+LINES = [f"{number}号店今天的{drink}很好喝，{mood}再来一杯" for number in range(400) for drink, mood in (("红茶", "明天"), ("咖啡", "下次"))]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "shops.txt").write_text("\n".join(LINES), encoding="utf-8")
+    (folder / "other.txt").write_text("\n".join(f"无关的第{number}句" for number in range(50)), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer(LINES, 24)
+
+
+def test_masks_are_spans_of_the_asked_share(tokenizer):
+    collate = SpanMasking(tokenizer, share=0.15, seed=0)
+    rows = [{"input_ids": ids} for ids in tokenizer(LINES)["input_ids"]]
+    batch = collate(rows)
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row["input_ids"]) for row in rows], batch_first=True)
+    chosen = batch["labels"] != -100
+    assert torch.equal(batch["labels"][chosen], ids[chosen])
+    assert torch.equal(batch["attention_mask"], (ids != tokenizer.pad_token_id).long())
+    special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
+    assert not (chosen & special).any()
+    assert chosen.sum() / (~special).sum() == pytest.approx(0.15, abs=0.02)
+    changed = batch["input_ids"] != ids
+    assert not (changed & ~chosen).any()
+    assert (batch["input_ids"][chosen] == tokenizer.mask_token_id).float().mean() == pytest.approx(0.8, abs=0.03)
+    # Spans: the neighbour of a masked token is masked more often than any token is.
+    assert (chosen[:, 1:] & chosen[:, :-1]).sum() / chosen.sum() > 0.3
+    assert not torch.equal(collate(rows)["labels"], batch["labels"])
+
+
+def test_a_batch_always_has_something_to_predict(tokenizer):
+    collate = SpanMasking(tokenizer, share=0.01, seed=0)
+    for _ in range(20):
+        assert (collate([{"input_ids": [2, 99, 3]}])["labels"] == 99).sum() == 1
+
+
+def test_batches_hold_lines_of_like_length_and_no_forbidden_ones(corpus, tokenizer):
+    files = corpus_files([str(corpus)])
+    excluded = {text_key(LINES[0])}
+    stream = stream_batches(files, parse_weights(["other=0"], files), excluded, tokenizer, batch_size=8, seed=0)
+    rows = [row["input_ids"] for _, row in zip(range(800), stream, strict=False)]
+    spread = [max(map(len, rows[start : start + 8])) - min(map(len, rows[start : start + 8])) for start in range(0, 800, 8)]
+    assert np.mean(spread) < 1
+    seen = {text_key(tokenizer.decode(ids, skip_special_tokens=True)) for ids in rows}
+    forbidden = {text_key(line) for line in LINES if is_held_out(line)} | excluded
+    assert forbidden
+    assert not {text_key(tokenizer.decode(tokenizer(line)["input_ids"], skip_special_tokens=True)) for line in forbidden} & seen
+    assert len(seen) > 300
+
+
+def test_held_out_lines_are_the_ones_that_training_skips(corpus):
+    lines = held_out_lines(corpus_files([str(corpus / "shops.txt")]), set(), 100)
+    assert lines
+    assert all(is_held_out(line) for line in lines)
+
+
+def test_queries_of_a_dataset_are_text_too(tmp_path):
+    path = write_jsonl(tmp_path / "train.jsonl", order_rows())
+    assert list(iter_lines(path)) == [row["query"] for row in order_rows()]
+
+
+@pytest.mark.parametrize("weights", [["shops"], ["shops=x"], ["shop=2"], ["shops=-1"]])
+def test_wrong_weights_are_explained(corpus, weights):
+    with pytest.raises(InputError, match="accepted: NAME=NUMBER, NAME one of other, shops"):
+        parse_weights(weights, corpus_files([str(corpus)]))
+
+
+def test_a_missing_corpus_is_explained(tmp_path):
+    with pytest.raises(InputError, match="accepted: a .txt file"):
+        corpus_files([str(tmp_path)])
+
+
+def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, tmp_path):
+    folder = tmp_path / "base"
+    flags = ["--max_seq_length", 24, "--vocab_size", 500, "--hidden_dim", 32, "--steps", 60, "--batch_size", 16, "--learning_rate", 3e-3]
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("{}", encoding="utf-8")
+    result = run_script("pretrain.py", empty, "--corpus", corpus, "--output_dir", folder, "--bf16", "true", *flags)
+    assert result.returncode == 0, result.stderr[-2000:]
+    report = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
+    losses = [entry["eval_loss"] for entry in report["curve"] if "eval_loss" in entry]
+    assert losses[-1] < losses[0] - 0.5
+    assert report["lines_read"] == 60 * 16
+    assert not (folder / "checkpoints").exists()
+    encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    assert encoder.config.vocab_size == len(AutoTokenizer.from_pretrained(folder)) == 500
+    small = {name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")}
+    metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "tuned"), model_name=str(folder), epochs=10, **small))
+    assert metrics["test"]["micro_f1"] > 0.5
+
+
+def test_the_corpus_holds_no_test_query():
+    """Of the project's own test file; the corpus is not part of the project."""
+    shared = ROOT.parent / "shared" / "corpus"
+    if not shared.is_dir():
+        pytest.skip("the corpus is not here")
+    from ultralight.corpus import iter_lines
+
+    keys = {text_key(text) for text in iter_lines(ROOT / "data" / "car_queries" / "test.jsonl")}
+    for file in corpus_files([str(shared)]):
+        assert not keys & {text_key(line) for line in iter_lines(file)}, file

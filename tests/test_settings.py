@@ -1,0 +1,54 @@
+import pytest
+
+from tests.conftest import ROOT
+from ultralight.problems import InputError
+from ultralight.settings import PretrainSettings, TrainSettings, parse_settings
+
+
+def parse(tmp_path, yaml="", *flags):
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml or "{}", encoding="utf-8")
+    return parse_settings([str(path), *flags], "no_default.yaml", TrainSettings)
+
+
+def test_flags_override_the_file_and_the_file_the_defaults(tmp_path):
+    settings = parse(tmp_path, "epochs: 7\nlearning_rate: 1e-4\nexport_onnx: true\nteacher: [a, b]\ndistillation: true\n", "--epochs", "9")
+    assert (settings.epochs, settings.learning_rate, settings.batch_size) == (9, 1e-4, 32)
+    assert settings.export_onnx is True
+    assert settings.teacher == ["a", "b"]
+    assert parse(tmp_path, "export_onnx: true", "--export_onnx", "false").export_onnx is False
+
+
+def test_the_output_folder_is_named_after_the_dataset(tmp_path):
+    assert parse(tmp_path, "dataset: some/rows.jsonl").output_dir == "outputs/rows"
+
+
+@pytest.mark.parametrize(
+    ("yaml", "expected"),
+    [
+        ("epoch: 3", "unknown setting 'epoch'; did you mean 'epochs'?"),
+        ("epochs: 0", "--epochs 0: accepted: at least 1"),
+        ("embedding_pruning: 30", "--embedding_pruning 30.0: accepted: 0 to 1"),
+        ("max_seq_length: 2", "accepted: at least 3"),
+        ("distillation: true", "accepted: --distillation --teacher FOLDER"),
+        ("quantize: true", "accepted: with --export_onnx"),
+        ("- epochs", "holds a list"),
+        ("epochs: [", "not YAML"),
+    ],
+)
+def test_wrong_settings_are_explained(tmp_path, yaml, expected):
+    with pytest.raises(InputError) as error:
+        parse(tmp_path, yaml)
+    assert expected in str(error.value)
+
+
+def test_an_unknown_flag_is_an_error(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        parse(tmp_path, "", "--epoch", "3", "--nonsense", "1")
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_file_is_readable(path):
+    kind = PretrainSettings if path.name.startswith("pretrain") else TrainSettings
+    parse_settings([str(path)], "no_default.yaml", kind)

@@ -1,0 +1,137 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import SMALL_MODEL, run_script
+from ultralight.experiment import run
+from ultralight.problems import InputError
+from ultralight.settings import TrainSettings
+
+QUICK = {**SMALL_MODEL, "epochs": 2}
+
+
+def scores(metrics):
+    return metrics["validation"], metrics["test"]
+
+
+def test_training_learns_the_labels(trained):
+    _, metrics = trained
+    assert metrics["test"]["micro_f1"] > 0.8
+    assert metrics["test_int8"]["micro_f1"] == pytest.approx(metrics["test"]["micro_f1"], abs=0.05)
+    assert set(metrics["test"]["per_label"]) == {"饮料", "冷热", "带走"}
+
+
+def test_everything_is_written(trained):
+    folder, metrics = trained
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors", "modeling_ultralight.py",
+        "onnx/model.onnx", "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png",
+        "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert written["test_int8"]["micro_f1"] == pytest.approx(metrics["test_int8"]["micro_f1"], abs=1e-4)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert [label for label, _ in config["label_schema"]] == ["饮料", "冷热", "带走"]
+    assert set(config["thresholds"]) == {"饮料", "冷热", "带走"}
+    assert config["training_facts"]["queries"]["train"] > 0
+
+
+def test_pruned_embeddings_stay_zero(trained):
+    folder, metrics = trained
+    weights = load_file(folder / "model.safetensors")
+    tables = {name: table for name, table in weights.items() if "embeddings.weight" in name}
+    assert len(tables) == 3
+    for table in tables.values():
+        assert (table == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+    assert metrics["embedding_zeros"]["model"] == pytest.approx(0.3, abs=0.01)
+    assert metrics["embedding_zeros"]["int8"] >= 0.29
+
+
+def test_the_same_seed_gives_the_same_metrics(orders, tmp_path):
+    first, again = (
+        run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / name), **QUICK)) for name in ("first", "again")
+    )
+    assert scores(first) == scores(again)
+
+
+def test_an_interrupted_run_goes_on(orders, tmp_path, monkeypatch):
+    from ultralight import experiment
+
+    settings = {"dataset": str(orders), "embedding_pruning": 0.3, **QUICK}
+    whole = run(TrainSettings(output_dir=str(tmp_path / "whole"), **settings))
+
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    # Stops after the first epoch's checkpoint, as Ctrl-C would.
+    stop_after_first_epoch = experiment.make_trainer
+
+    def make_stopping_trainer(*args, **kwargs):
+        trainer = stop_after_first_epoch(*args, **kwargs)
+        trainer.callback_handler.on_save = interrupt
+        return trainer
+
+    monkeypatch.setattr(experiment, "make_trainer", make_stopping_trainer)
+    with pytest.raises(KeyboardInterrupt):
+        run(TrainSettings(output_dir=str(tmp_path / "parts"), **settings))
+    monkeypatch.undo()
+    resumed = run(TrainSettings(output_dir=str(tmp_path / "parts"), resume=True, **settings))
+    assert scores(resumed) == scores(whole)
+    assert not (tmp_path / "parts" / "checkpoints").exists()
+
+
+def test_a_student_learns_from_its_teachers(trained, orders, tmp_path):
+    folder, _ = trained
+    student = {**SMALL_MODEL, "hidden_dim": 16, "epochs": 20}
+    # All the weight on the teachers: the labels teach nothing.
+    metrics = run(
+        TrainSettings(
+            dataset=str(orders), output_dir=str(tmp_path / "student"), distillation=True, teacher=[str(folder)] * 2, distillation_weight=1.0, **student
+        )
+    )
+    assert metrics["test"]["micro_f1"] > 0.6
+
+
+def test_a_teacher_of_other_labels_is_refused(trained, orders, tmp_path):
+    folder, _ = trained
+    labels = tmp_path / "labels.json"
+    labels.write_text('{"带走": ["无", "是"], "冷热": ["无", "冰的", "热的"], "饮料": ["无", "茶", "咖啡", "果汁"]}', encoding="utf-8")
+    with pytest.raises(InputError, match="its labels are not those of this run"):
+        run(TrainSettings(dataset=str(orders), config=str(labels), output_dir=str(tmp_path / "x"), distillation=True, teacher=[str(folder)], **QUICK))
+    assert not (tmp_path / "x").exists()
+
+
+def test_class_balance_reaches_the_loss(orders, tmp_path):
+    run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "balanced"), class_balance=1.0, **{**QUICK, "epochs": 1}))
+    config = json.loads((tmp_path / "balanced" / "config.json").read_text(encoding="utf-8"))
+    # Half of the orders are taken away, a third are hot: the rarer value weighs more.
+    assert len(config["class_weights"]) == 9
+    assert config["class_weights"][5] > config["class_weights"][4]
+
+
+def test_wrong_input_stops_the_script_with_one_message(orders, tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"query": "一杯", "labels": {"饮品": "茶"}}\n', encoding="utf-8")
+    result = run_script("train.py", "--dataset", tmp_path, "--config", orders / "QueryLabels.json", "--output_dir", tmp_path / "out")
+    assert result.returncode == 1
+    assert "error: " in result.stderr
+    assert "line 1: unknown label '饮品'" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(orders, tmp_path):
+    out = tmp_path / "two"
+    flags = [item for name, value in QUICK.items() for item in (f"--{name}", value)]
+    result = run_script(
+        "-m", "accelerate.commands.launch", "--num_processes", 2, "--cpu", "train.py", "--dataset", orders, "--output_dir", out,
+        "--export_onnx", "true", "--quantize", "true", *flags,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("micro-F1") == 1  # one process reports
+    assert (out / "onnx" / "model_quantized.onnx").is_file()
+    assert not (out / "checkpoints").exists()
+    assert torch.isfinite(load_file(out / "model.safetensors")["heads.weight"]).all()
