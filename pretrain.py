@@ -20,9 +20,8 @@ def main() -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     if report:
-        print(
-            f"held-out text: loss {report['loss']:.3f}, masked accuracy {report['masked_accuracy']:.3f}; {report['lines_read']:,} lines read"
-        )
+        print(f"held-out text: loss {report['loss']:.3f}, masked accuracy {report['masked_accuracy']:.3f}")
+        print(f"{report['lines_read']:,} lines read; encoder and tokenizer in {report['settings']['output_dir']}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ def as_parquet(folder, rows):
 
 def as_parquet_columns(folder, rows):
     path = folder / "columns.parquet"
-    pq.write_table(pa.Table.from_pylist([{"query": row["query"], "饮料": None, "冷热": None, "带走": None, **row["labels"]} for row in rows]), path)
+    pq.write_table(
+        pa.Table.from_pylist([{"query": row["query"], "饮料": None, "冷热": None, "带走": None, **row["labels"]} for row in rows]), path
+    )
     return path
 
 
@@ -79,7 +81,9 @@ def test_the_cut_depends_on_its_seed_alone(tmp_path, schema):
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijklmnop"), st.sampled_from(["", " ", "　"]), st.booleans()), min_size=1, max_size=60))
 def test_no_text_stands_in_two_splits(tmp_path_factory, schema, drawn):
-    rows = [{"query": f"{space}{letter.upper() if wide else letter}{space}咖啡", "labels": {"饮料": "咖啡"}} for letter, space, wide in drawn]
+    rows = [
+        {"query": f"{space}{letter.upper() if wide else letter}{space}咖啡", "labels": {"饮料": "咖啡"}} for letter, space, wide in drawn
+    ]
     rows += [{"query": f"第{number}杯", "labels": {}} for number in range(10)]
     folder = tmp_path_factory.mktemp("splits")
     write_jsonl(folder / "train.jsonl", rows)
@@ -92,7 +96,10 @@ def test_no_text_stands_in_two_splits(tmp_path_factory, schema, drawn):
 
 WRONG_ROWS = [
     ({"query": "一杯", "labels": {"饮品": "茶"}}, "unknown label '饮品'; did you mean '饮料'?"),
-    ({"query": "一杯", "labels": {"饮料": "花茶"}}, "'饮料' has the unknown value '花茶'; did you mean '茶'? accepted: '无', '茶', '咖啡', '果汁'"),
+    (
+        {"query": "一杯", "labels": {"饮料": "花茶"}},
+        "'饮料' has the unknown value '花茶'; did you mean '茶'? accepted: '无', '茶', '咖啡', '果汁'",
+    ),
     ({"query": "一杯", "labels": {"饮料": 7}}, "'饮料' is a number (7); accepted: a string"),
     ({"query": "  　", "labels": {}}, "'query' is empty"),
     ({"query": 5, "labels": {}}, "'query' is a number (5); accepted: a string"),

@@ -6,7 +6,8 @@ from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLight
 from tests.conftest import LABELS
 
 SHAPE = {
-    "vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 12, "projection_dim": 8,
+    "vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32,
+    "max_position_embeddings": 12, "projection_dim": 8,
 }  # fmt: skip
 
 

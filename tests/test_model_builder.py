@@ -15,11 +15,18 @@ TEXTS = [row["query"] for row in order_rows()]
 def checkpoint(tmp_path_factory):
     """A three-layer BERT with a vocabulary of which most is never used."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    tokenizer = bert_tokenizer([*common_chinese_characters()[:1500], *"来杯加冰镇烫热点打包abcdefghijklmnopqrstuvwxyz0123456789", "ess", "pre"])
+    tokenizer = bert_tokenizer(
+        [*common_chinese_characters()[:1500], *"来杯加冰镇烫热点打包abcdefghijklmnopqrstuvwxyz0123456789", "ess", "pre"]
+    )
     torch.manual_seed(0)
     BertModel(
         BertConfig(
-            vocab_size=len(tokenizer), hidden_size=24, num_hidden_layers=3, num_attention_heads=3, intermediate_size=48, max_position_embeddings=40
+            vocab_size=len(tokenizer),
+            hidden_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            intermediate_size=48,
+            max_position_embeddings=40,
         )
     ).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -50,7 +57,9 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     second, pruned = from_checkpoint(str(tmp_path / "base_encoder"), TEXTS, schema, max_seq_length=16, num_hidden_layers=1)
     assert second.config.num_hidden_layers == 1
     ids = pruned(TEXTS[0], return_tensors="pt")["input_ids"]
-    torch.testing.assert_close(second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(tokenizer(TEXTS[0], return_tensors="pt")["input_ids"]))
+    torch.testing.assert_close(
+        second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(tokenizer(TEXTS[0], return_tensors="pt")["input_ids"])
+    )
 
 
 @pytest.mark.parametrize(

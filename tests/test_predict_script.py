@@ -51,7 +51,9 @@ def test_queries_of_the_command_line(trained):
 def test_files_are_answered_in_order(trained, expected, tmp_path, form):
     output, metrics = tmp_path / "answers.jsonl", tmp_path / "metrics.json"
     extra = () if form == "txt" else ("--metrics", metrics)
-    result = run_script("predict.py", "--model", trained[0], "--input", write(tmp_path, form), "--output", output, "--num_workers", 2, *extra)
+    result = run_script(
+        "predict.py", "--model", trained[0], "--input", write(tmp_path, form), "--output", output, "--num_workers", 2, *extra
+    )
     assert result.returncode == 0, result.stderr
     assert parse(output.read_text(encoding="utf-8")) == expected
     if extra:

@@ -131,10 +131,10 @@ def test_what_the_model_is_not_is_refused(trained, arguments, expected):
 def test_missing_files_are_named(trained, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         UltraLightPredictor(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="export.py --model"):
+    with pytest.raises(FileNotFoundError, match=r"export\.py --model"):
         UltraLightPredictor(tmp_path)
     graph = shutil.copy(trained[0] / "onnx" / "model.onnx", tmp_path / "model.onnx")
-    with pytest.raises(FileNotFoundError, match=r"config.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"config\.json does not exist"):
         UltraLightPredictor(graph)
 
 

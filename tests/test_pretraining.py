@@ -14,7 +14,9 @@ from ultralight.settings import TrainSettings
 from ultralight.text import text_key
 from ultralight.vocabulary import build_tokenizer
 
-LINES = [f"{number}号店今天的{drink}很好喝，{mood}再来一杯" for number in range(400) for drink, mood in (("红茶", "明天"), ("咖啡", "下次"))]
+LINES = [
+    f"{number}号店今天的{drink}很好喝，{mood}再来一杯" for number in range(400) for drink, mood in (("红茶", "明天"), ("咖啡", "下次"))
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_wrong_weights_are_explained(corpus, weights):
 
 
 def test_a_missing_corpus_is_explained(tmp_path):
-    with pytest.raises(InputError, match="accepted: a .txt file"):
+    with pytest.raises(InputError, match=r"accepted: a \.txt file"):
         corpus_files([str(tmp_path)])
 
 
@@ -105,7 +107,9 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     assert not (folder / "checkpoints").exists()
     encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
     assert encoder.config.vocab_size == len(AutoTokenizer.from_pretrained(folder)) == 500
-    small = {name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")}
+    small = {
+        name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")
+    }
     metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "tuned"), model_name=str(folder), epochs=10, **small))
     assert metrics["test"]["micro_f1"] > 0.5
 

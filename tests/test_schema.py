@@ -30,7 +30,7 @@ def test_any_word_may_be_the_absent_one(tmp_path):
 
 
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
-    assert read(tmp_path, b"\xef\xbb\xbf" + '{"a": ["none", "x"]}'.encode()).labels == ("a",)
+    assert read(tmp_path, b"\xef\xbb\xbf" + b'{"a": ["none", "x"]}').labels == ("a",)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,10 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
         ('{"a": ["none", "x", "x"]}', "the value 'x' stands twice"),
         ('{"a": ["none", "x"], "a": ["none", "y"]}', "label 'a' stands twice"),
         ('{"a": ["x", "none"]}', "'none' is not the first of its values"),
-        ('{"a": ["none", "x"], "b": ["y", "z"]}', "label 'b': its first value 'y' would be the absent one, while other labels begin with 'none'"),
+        (
+            '{"a": ["none", "x"], "b": ["y", "z"]}',
+            "label 'b': its first value 'y' would be the absent one, while other labels begin with 'none'",
+        ),
         ('{" ": ["none", "x"]}', "its name is empty"),
     ],
 )

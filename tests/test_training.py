@@ -51,9 +51,7 @@ def test_pruned_embeddings_stay_zero(trained):
 
 
 def test_the_same_seed_gives_the_same_metrics(orders, tmp_path):
-    first, again = (
-        run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / name), **QUICK)) for name in ("first", "again")
-    )
+    first, again = (run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / name), **QUICK)) for name in ("first", "again"))
     assert scores(first) == scores(again)
 
 
@@ -89,7 +87,12 @@ def test_a_student_learns_from_its_teachers(trained, orders, tmp_path):
     # All the weight on the teachers: the labels teach nothing.
     metrics = run(
         TrainSettings(
-            dataset=str(orders), output_dir=str(tmp_path / "student"), distillation=True, teacher=[str(folder)] * 2, distillation_weight=1.0, **student
+            dataset=str(orders),
+            output_dir=str(tmp_path / "student"),
+            distillation=True,
+            teacher=[str(folder)] * 2,
+            distillation_weight=1.0,
+            **student,
         )
     )
     assert metrics["test"]["micro_f1"] > 0.6
@@ -100,7 +103,11 @@ def test_a_teacher_of_other_labels_is_refused(trained, orders, tmp_path):
     labels = tmp_path / "labels.json"
     labels.write_text('{"带走": ["无", "是"], "冷热": ["无", "冰的", "热的"], "饮料": ["无", "茶", "咖啡", "果汁"]}', encoding="utf-8")
     with pytest.raises(InputError, match="its labels are not those of this run"):
-        run(TrainSettings(dataset=str(orders), config=str(labels), output_dir=str(tmp_path / "x"), distillation=True, teacher=[str(folder)], **QUICK))
+        run(
+            TrainSettings(
+                dataset=str(orders), config=str(labels), output_dir=str(tmp_path / "x"), distillation=True, teacher=[str(folder)], **QUICK
+            )
+        )
     assert not (tmp_path / "x").exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import transformers
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
@@ -24,7 +24,7 @@ from ultralight.pruning import zero_share
 from ultralight.report import folder_size, label_table, summary_table, write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.scores import score
-from ultralight.settings import TrainSettings
+from ultralight.settings import SCRATCH, TrainSettings
 from ultralight.thresholds import tune_thresholds
 from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
 from ultralight.vocabulary import save_compact
@@ -54,40 +54,51 @@ def run(settings: TrainSettings) -> dict[str, Any]:
     set_seed(settings.seed)
     model, tokenizer = _make_model(settings, splits, schema)
     taught = teach(settings.teacher, splits["train"]["query"], schema) if settings.distillation else None
-
     trainer = make_trainer(model, tokenizer, splits, schema, settings, taught)
-    writes = trainer.is_world_process_zero()
-    if writes:
+    if trainer.is_world_process_zero():
         for warning in warnings:
             logger.warning("%s", warning)
         print(f"{settings.dataset}: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()) + " queries")
         print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {len(tokenizer):,} vocabulary rows", flush=True)
     run_training(trainer)
-    answers = {split: _probabilities(trainer, tokenizer, splits, split) for split in ("validation", "test")}
-    if not writes:
+    answers = {split: _probabilities(trainer, tokenizer, splits[split]) for split in ("validation", "test")}
+    if not trainer.is_world_process_zero():
         return {}
 
-    model = trainer.model
+    metrics = _save_and_score(trainer, tokenizer, splits, schema, settings, answers)
+    folder = Path(str(settings.output_dir))
+    if settings.export_onnx:
+        _export(folder, splits, schema, settings, metrics)
+    metrics["seconds"]["total"] = time.perf_counter() - started
+    write_metrics(folder / "metrics.json", metrics)
+    remove_checkpoints(trainer)
+    _print_report(folder, metrics)
+    return metrics
+
+
+def _save_and_score(
+    trainer: UltraLightTrainer,
+    tokenizer: PreTrainedTokenizerFast,
+    splits: DatasetDict,
+    schema: LabelSchema,
+    settings: TrainSettings,
+    answers: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    """Tunes the thresholds, saves the model with them, and scores and plots what it says."""
+    model, folder = trainer.model, Path(str(settings.output_dir))
     references = {split: np.array(splits[split]["labels"]) for split in answers}
     model.config.thresholds = tune_thresholds(answers["validation"], references["validation"], schema)
     model.config.training_facts = _facts(settings, splits, trainer)
-    folder = Path(str(settings.output_dir))
     model.save_pretrained(folder)
     save_compact(tokenizer, folder)
 
-    cuts = np.array(list(model.config.thresholds.values()))
+    cuts = np.array([model.config.thresholds[label] for label in schema.labels])
     chosen = {split: decide(probabilities, schema.sizes, cuts) for split, probabilities in answers.items()}
     metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
     metrics["embedding_zeros"] = {"model": zero_share(model)}
     metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}
     save_plots(folder / "plots", trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], references["test"], schema)
     write_metrics(folder / "metrics.json", metrics)
-    if settings.export_onnx:
-        _export(folder, splits, references["test"], schema, settings, metrics)
-    metrics["seconds"]["total"] = time.perf_counter() - started
-    write_metrics(folder / "metrics.json", metrics)
-    remove_checkpoints(trainer)
-    _print_report(folder, metrics)
     return metrics
 
 
@@ -107,7 +118,7 @@ def _make_model(
         "num_attention_heads": settings.num_heads,
         "intermediate_size": settings.intermediate_dim,
     }
-    if settings.model_name:
+    if settings.model_name != SCRATCH:
         return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape, **widths)
     hidden = settings.hidden_dim or 128
     widths = {
@@ -118,9 +129,9 @@ def _make_model(
     return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape, **widths)
 
 
-def _probabilities(trainer: UltraLightTrainer, tokenizer: PreTrainedTokenizerFast, splits: DatasetDict, split: str) -> np.ndarray:
-    """Probability of each value within its label on a split (queries, sum of values)."""
-    logits = trainer.predict(tokenize(splits[split], tokenizer)).predictions
+def _probabilities(trainer: UltraLightTrainer, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> np.ndarray:
+    """Probability of each value within its label (queries, sum of values)."""
+    logits = trainer.predict(tokenize(rows, tokenizer)).predictions
     return 1 / (1 + np.exp(-np.asarray(logits)))
 
 
@@ -148,16 +159,14 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
     }
 
 
-def _export(
-    folder: Path, splits: DatasetDict, references: np.ndarray, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]
-) -> None:
+def _export(folder: Path, splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]) -> None:
     """Exports, and scores on the test split what will ship."""
     report = export_folder(folder, splits["validation"]["query"], quantize=settings.quantize, architecture=settings.architecture)
     metrics["export"] = asdict(report)
     if settings.quantize:
         predictor = UltraLightPredictor(folder)
         chosen = predictor.decide(predictor.probabilities(splits["test"]["query"]))
-        metrics["test_int8"] = score(chosen, references, schema)
+        metrics["test_int8"] = score(chosen, np.array(splits["test"]["labels"]), schema)
         metrics["embedding_zeros"]["int8"] = report.zero_embedding_share
         metrics["deployable_bytes"] = folder_size(folder, DEPLOYABLE)
 

@@ -16,6 +16,8 @@ from ultralight.dataset import CONTRADICTIONS
 from ultralight.files import read_utf8
 from ultralight.problems import InputError, Problems, nearest
 
+# No checkpoint to start from.
+SCRATCH = "scratch"
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -58,8 +60,8 @@ class TrainSettings:
     )
     split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
 
-    model_name: str | None = _flag(
-        None, "BERT checkpoint to start from, Hub id or folder; default: random weights and a character vocabulary"
+    model_name: str = _flag(
+        SCRATCH, "BERT or UltraLight checkpoint to start from, Hub id or folder; scratch: random weights and a character vocabulary"
     )
     max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
     num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")

@@ -35,7 +35,7 @@ def tune_thresholds(probabilities: np.ndarray, references: np.ndarray, schema: L
     for _ in range(ROUNDS):
         for label in range(len(counts)):
             others = counts[np.arange(len(counts)), own].sum(axis=0) - counts[label, own[label]]
-            own[label] = max(order, key=lambda index: _f1(others + counts[label, index], actual))  # noqa: B023  (used at once)
+            own[label] = max(order, key=lambda index: _f1(others + counts[label, index], actual))
     halfway = (GRID[own] + GRID[shared]) / 2
     return {label: round(float(threshold), 4) for label, threshold in zip(schema.labels, halfway, strict=True)}
 
