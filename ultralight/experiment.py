@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import transformers
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
+from transformers.trainer_utils import PredictionOutput
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import INT8_GRAPH, UltraLightPredictor, decide
@@ -61,7 +62,7 @@ def run(settings: TrainSettings) -> dict[str, Any]:
         print(f"{settings.dataset}: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()) + " queries")
         print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {len(tokenizer):,} vocabulary rows", flush=True)
     run_training(trainer)
-    answers = {split: _probabilities(trainer, tokenizer, splits[split]) for split in ("validation", "test")}
+    answers = {split: trainer.predict(tokenize(splits[split], tokenizer)) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():
         return {}
 
@@ -82,18 +83,20 @@ def _save_and_score(
     splits: DatasetDict,
     schema: LabelSchema,
     settings: TrainSettings,
-    answers: dict[str, np.ndarray],
+    answers: dict[str, PredictionOutput],
 ) -> dict[str, Any]:
     """Tunes the thresholds, saves the model with them, and scores and plots what it says."""
     model, folder = trainer.model, Path(str(settings.output_dir))
-    references = {split: np.array(splits[split]["labels"]) for split in answers}
-    model.config.thresholds = tune_thresholds(answers["validation"], references["validation"], schema)
+    # The labels that come with the answers: the Trainer may put rows in another order.
+    references = {split: np.asarray(answer.label_ids) for split, answer in answers.items()}
+    probabilities = {split: 1 / (1 + np.exp(-np.asarray(answer.predictions))) for split, answer in answers.items()}
+    model.config.thresholds = tune_thresholds(probabilities["validation"], references["validation"], schema)
     model.config.training_facts = _facts(settings, splits, trainer)
     model.save_pretrained(folder)
     save_compact(tokenizer, folder)
 
     cuts = np.array([model.config.thresholds[label] for label in schema.labels])
-    chosen = {split: decide(probabilities, schema.sizes, cuts) for split, probabilities in answers.items()}
+    chosen = {split: decide(probabilities[split], schema.sizes, cuts) for split in answers}
     metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
     metrics["embedding_zeros"] = {"model": zero_share(model)}
     metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}
@@ -127,12 +130,6 @@ def _make_model(
         "intermediate_size": settings.intermediate_dim or 4 * hidden,
     }
     return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape, **widths)
-
-
-def _probabilities(trainer: UltraLightTrainer, tokenizer: PreTrainedTokenizerFast, rows: Dataset) -> np.ndarray:
-    """Probability of each value within its label (queries, sum of values)."""
-    logits = trainer.predict(tokenize(rows, tokenizer)).predictions
-    return 1 / (1 + np.exp(-np.asarray(logits)))
 
 
 def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrainer) -> dict[str, Any]:

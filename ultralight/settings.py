@@ -18,6 +18,7 @@ from ultralight.problems import InputError, Problems, nearest
 
 # No checkpoint to start from.
 SCRATCH = "scratch"
+EMBEDDING_RATE_FROM_SCRATCH = 5e-3
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -72,10 +73,16 @@ class TrainSettings:
     projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
-    epochs: int = _flag(30, "training epochs at most")
-    early_stopping_patience: int = _flag(8, "epochs without a better validation micro-F1 after which training stops; 0: never")
+    epochs: int = _flag(20, "training epochs at most")
+    early_stopping_patience: int = _flag(5, "epochs without a better validation micro-F1 after which training stops; 0: never")
     batch_size: int = _flag(32, "queries a step")
-    learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
+    learning_rate: float = _flag(3.0e-4, "peak learning rate of the encoder; warms up over 6 %% of the steps, then falls linearly")
+    embedding_learning_rate: float | None = _flag(
+        None,
+        "peak learning rate of the embeddings; default: 5e-3 from scratch, since a row is seen rarely and must move far each time,"
+        " and --learning_rate with a checkpoint",
+    )
+    head_learning_rate: float = _flag(3.0e-3, "peak learning rate of projection and heads")
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
     class_balance: float = _flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
@@ -113,8 +120,9 @@ class TrainSettings:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
-        if self.learning_rate <= 0 or self.distillation_temperature <= 0:
-            problems.add("--learning_rate and --distillation_temperature", "accepted: above 0")
+        for name in ("learning_rate", "embedding_learning_rate", "head_learning_rate", "distillation_temperature"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: above 0")
         if self.distillation != bool(self.teacher):
             problems.add("--distillation and --teacher", "one without the other; accepted: --distillation --teacher FOLDER [FOLDER ...]")
         if self.quantize and not self.export_onnx:
@@ -122,6 +130,13 @@ class TrainSettings:
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
+
+    @property
+    def embedding_rate(self) -> float:
+        """Peak learning rate of the embeddings."""
+        if self.embedding_learning_rate is not None:
+            return self.embedding_learning_rate
+        return EMBEDDING_RATE_FROM_SCRATCH if self.model_name == SCRATCH else self.learning_rate
 
 
 @dataclass
