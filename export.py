@@ -8,7 +8,7 @@ from pathlib import Path
 
 from configuration_ultralight import UltraLightConfig
 from ultra_light_predictor import INT8_GRAPH
-from ultralight.dataset import load_splits
+from ultralight.dataset import load_splits, verification_queries
 from ultralight.onnx_export import ExportError, export_folder, summarize_operators
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
@@ -52,7 +52,7 @@ def main() -> None:
             contradictions="first",
         )
         report = export_folder(
-            arguments.model, splits["validation"]["query"], quantize=not arguments.no_quantize, architecture=arguments.architecture
+            arguments.model, verification_queries(splits), quantize=not arguments.no_quantize, architecture=arguments.architecture
         )
     except (InputError, ExportError) as error:
         sys.exit(f"error: {error}")

@@ -11,8 +11,8 @@ from tests.conftest import ROOT, run_script
 # Modules may import those that stand before them.
 ORDER = [
     "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
-    "batching", "model_builder", "pruning", "distillation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export", "experiment",
-    "corpus", "masking", "pretraining",
+    "model_builder", "pruning", "distillation", "batching", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
+    "experiment", "corpus", "masking", "pretraining",
 ]  # fmt: skip
 RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "ultra_light_predictor", "ultralight"}
 

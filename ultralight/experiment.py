@@ -16,7 +16,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import INT8_GRAPH, UltraLightPredictor, decide
-from ultralight.dataset import find_labels_file, load_splits
+from ultralight.dataset import find_labels_file, load_splits, verification_queries
 from ultralight.distillation import teach
 from ultralight.model_builder import from_checkpoint, from_scratch
 from ultralight.onnx_export import export_folder
@@ -158,7 +158,7 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
 
 def _export(folder: Path, splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]) -> None:
     """Exports, and scores on the test split what will ship."""
-    report = export_folder(folder, splits["validation"]["query"], quantize=settings.quantize, architecture=settings.architecture)
+    report = export_folder(folder, verification_queries(splits), quantize=settings.quantize, architecture=settings.architecture)
     metrics["export"] = asdict(report)
     if settings.quantize:
         predictor = UltraLightPredictor(folder)

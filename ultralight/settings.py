@@ -19,6 +19,9 @@ from ultralight.problems import InputError, Problems, nearest
 # No checkpoint to start from.
 SCRATCH = "scratch"
 EMBEDDING_RATE_FROM_SCRATCH = 5e-3
+# What 3,000 to 8,000 queries need; few queries are read again and again, but not for ever.
+STEPS = 3000
+EPOCHS_RANGE = (5, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -73,8 +76,8 @@ class TrainSettings:
     projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
-    epochs: int = _flag(20, "training epochs at most")
-    early_stopping_patience: int = _flag(5, "epochs without a better validation micro-F1 after which training stops; 0: never")
+    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 3,000 steps, but 5 to 60")
+    early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
     batch_size: int = _flag(32, "queries a step")
     learning_rate: float = _flag(3.0e-4, "peak learning rate of the encoder; warms up over 6 %% of the steps, then falls linearly")
     embedding_learning_rate: float | None = _flag(
@@ -109,10 +112,10 @@ class TrainSettings:
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for name in ("max_seq_length", "num_layers", "projection_dim", "epochs", "batch_size"):
+        for name in ("max_seq_length", "num_layers", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("hidden_dim", "num_heads", "intermediate_dim"):
+        for name in ("hidden_dim", "num_heads", "intermediate_dim", "epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
         for name in ("dropout", "embedding_pruning", "distillation_weight", "class_balance"):
@@ -130,6 +133,13 @@ class TrainSettings:
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
+
+    def epochs_for(self, rows: int) -> int:
+        """Training epochs at most for a number of training rows."""
+        if self.epochs is not None:
+            return self.epochs
+        fewest, most = EPOCHS_RANGE
+        return min(most, max(fewest, round(STEPS * self.batch_size / rows)))
 
     @property
     def embedding_rate(self) -> float:

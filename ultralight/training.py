@@ -187,10 +187,11 @@ def _metrics_of(schema: LabelSchema) -> Callable[[EvalPrediction], dict[str, flo
 
 def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = -(-rows // (settings.batch_size * processes)) * settings.epochs
+    epochs = settings.epochs_for(rows)
+    steps = -(-rows // (settings.batch_size * processes)) * epochs
     return TrainingArguments(
         output_dir=str(Path(str(settings.output_dir)) / "checkpoints"),
-        num_train_epochs=settings.epochs,
+        num_train_epochs=epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=EVAL_BATCH,
         learning_rate=settings.learning_rate,
