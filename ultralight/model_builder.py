@@ -33,7 +33,7 @@ def from_scratch(
     """
     tokenizer = build_tokenizer(texts, max_seq_length)
     # BERT's 0.02 suits a width of 768; narrower layers need more for the same signal (Glorot and Bengio, 2010).
-    shape.setdefault("initializer_range", shape.get("hidden_size", 128) ** -0.5)
+    shape.setdefault("initializer_range", 0.05 * (128 / shape.get("hidden_size", 128)) ** 0.5)
     config = UltraLightConfig(
         vocab_size=len(tokenizer),
         max_seq_length=max_seq_length,

@@ -103,7 +103,7 @@ def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> U
     return UltraLightConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_dim,
-        initializer_range=settings.hidden_dim**-0.5,
+        initializer_range=0.05 * (128 / settings.hidden_dim) ** 0.5,
         num_hidden_layers=settings.num_layers,
         num_attention_heads=settings.num_heads,
         intermediate_size=settings.intermediate_dim or 4 * settings.hidden_dim,

@@ -18,9 +18,8 @@ from ultralight.problems import InputError, Problems, nearest
 
 # No checkpoint to start from.
 SCRATCH = "scratch"
-EMBEDDING_RATE_FROM_SCRATCH = 5e-3
 # What 3,000 to 8,000 queries need; few queries are read again and again, but not for ever.
-STEPS = 3000
+STEPS = 2400
 EPOCHS_RANGE = (5, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
@@ -76,16 +75,10 @@ class TrainSettings:
     projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
-    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 3,000 steps, but 5 to 60")
+    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 5 to 60")
     early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
     batch_size: int = _flag(32, "queries a step")
-    learning_rate: float = _flag(3.0e-4, "peak learning rate of the encoder; warms up over 6 %% of the steps, then falls linearly")
-    embedding_learning_rate: float | None = _flag(
-        None,
-        "peak learning rate of the embeddings; default: 5e-3 from scratch, since a row is seen rarely and must move far each time,"
-        " and --learning_rate with a checkpoint",
-    )
-    head_learning_rate: float = _flag(3.0e-3, "peak learning rate of projection and heads")
+    learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
     class_balance: float = _flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
@@ -123,8 +116,8 @@ class TrainSettings:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
-        for name in ("learning_rate", "embedding_learning_rate", "head_learning_rate", "distillation_temperature"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+        for name in ("learning_rate", "distillation_temperature"):
+            if getattr(self, name) <= 0:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: above 0")
         if self.distillation != bool(self.teacher):
             problems.add("--distillation and --teacher", "one without the other; accepted: --distillation --teacher FOLDER [FOLDER ...]")
@@ -140,13 +133,6 @@ class TrainSettings:
             return self.epochs
         fewest, most = EPOCHS_RANGE
         return min(most, max(fewest, round(STEPS * self.batch_size / rows)))
-
-    @property
-    def embedding_rate(self) -> float:
-        """Peak learning rate of the embeddings."""
-        if self.embedding_learning_rate is not None:
-            return self.embedding_learning_rate
-        return EMBEDDING_RATE_FROM_SCRATCH if self.model_name == SCRATCH else self.learning_rate
 
 
 @dataclass

@@ -52,21 +52,6 @@ class UltraLightTrainer(Trainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         return ShuffledBuckets([len(ids) for ids in rows["input_ids"]], self.args.train_batch_size * self.args.world_size, self.args.seed)
 
-    def create_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW with a learning rate each for embeddings, encoder and heads (discriminative rates: Howard and Ruder, 2018)."""
-        self.optimizer: torch.optim.Optimizer | None
-        if self.optimizer is None:
-            rates = {"embeddings": self.settings.embedding_rate, "encoder": self.settings.learning_rate}
-            groups: dict[str, list[torch.nn.Parameter]] = {"embeddings": [], "encoder": [], "heads": []}
-            for name, weights in self.model.named_parameters():
-                part = next((part for part in rates if name.startswith(f"{self.model.base_model_prefix}.{part}.")), "heads")
-                groups[part].append(weights)
-            self.optimizer = torch.optim.AdamW(
-                [{"params": weights, "lr": rates.get(part, self.settings.head_learning_rate)} for part, weights in groups.items()],
-                weight_decay=self.settings.weight_decay,
-            )
-        return self.optimizer
-
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any) -> Any:
         """Cross-entropy, mixed with the distillation loss where there are teachers."""
         targets = inputs.pop("teacher_probabilities", None)
