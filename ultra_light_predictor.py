@@ -3,7 +3,7 @@
     from ultra_light_predictor import UltraLightPredictor
 
     predictor = UltraLightPredictor("outputs/car_queries")
-    predictor.predict("我需要一辆经济实惠、油耗低的城市代步车")  # {"价位": "经济", "用途": "城市代步", "能耗": "省"}
+    predictor.predict("刚拿本，最好自己会倒库")  # label -> value: {"智能配置": "智能驾驶", "使用人群": "新手"}
 
 Copy it beside your program: it imports neither torch nor transformers nor the rest of this project.
 """
