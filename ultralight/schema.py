@@ -70,10 +70,6 @@ class LabelSchema:
         """Length of a row of logits."""
         return sum(self.sizes)
 
-    def absent(self, label: str) -> str:
-        """The value that says that a query implies nothing for `label`."""
-        return self.values[label][0]
-
     def encode(self, labels: Mapping[str, str]) -> list[int]:
         """Index of the value within each label; a label left out has its absent value (0)."""
         return [names.index(labels[label]) if label in labels else 0 for label, names in self.values.items()]
