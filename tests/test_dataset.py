@@ -120,6 +120,16 @@ def test_a_wrong_row_is_named_and_explained(tmp_path, schema, row, expected):
     assert f"{path}, line 13: {expected}" in str(error.value)
 
 
+def test_a_wrong_column_is_shown_once(tmp_path, schema):
+    path = tmp_path / "rows.csv"
+    path.write_text("query,饮料,备注\n来杯茶,茶,急\n来杯水,水,急\n来杯咖啡,咖啡,\n", encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        load_splits(str(path), schema)
+    assert "2 problems" in str(error.value)
+    assert f"{path}, row 1: unknown label '备注', a column; accepted: '饮料', '冷热', '带走'" in str(error.value)
+    assert "row 2: '饮料' has the unknown value '水'" in str(error.value)
+
+
 def test_all_wrong_rows_are_shown_together(tmp_path, schema):
     path = write_jsonl(tmp_path / "rows.jsonl", order_rows()[:12] + [row for row, _ in WRONG_ROWS] * 3)
     with path.open("a", encoding="utf-8") as file:
@@ -127,9 +137,9 @@ def test_all_wrong_rows_are_shown_together(tmp_path, schema):
     with pytest.raises(InputError) as error:
         load_splits(str(path), schema)
     message = str(error.value)
-    assert "34 problems" in message
+    assert "32 problems" in message
     assert message.count("\n") == 21
-    assert message.endswith("... and 14 more")
+    assert message.endswith("... and 12 more")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,17 @@ class Problems:
     def __init__(self, subject: str) -> None:
         self.subject = subject
         self.found: list[str] = []
+        self._shared: set[str] = set()
 
     def add(self, place: str, what: str) -> None:
         """Notes one problem at `place`, such as "train.jsonl, line 7"."""
         self.found.append(f"{place}: {what}")
+
+    def add_once(self, place: str, what: str) -> None:
+        """Notes a problem that every row of a file shares, at the first place where it is met."""
+        if what not in self._shared:
+            self._shared.add(what)
+            self.add(place, what)
 
     def raise_if_any(self) -> None:
         """Raises an InputError with the first problems and their number, if there are any."""

@@ -55,7 +55,7 @@ def check_row(record: Record, schema: LabelSchema, problems: Problems) -> Exampl
     query = check_query(record, problems)
     readable = isinstance(record.content, Mapping) and "query" in record.content
     given = _given_labels(record, problems) if readable else {}
-    known = {label: value for label, value in given.items() if _check_value(record.place, label, value, schema, problems)}
+    known = {label: value for label, value in given.items() if _check_value(record, label, value, schema, problems)}
     if query is None or len(problems.found) > before:
         return None
     return Example(record.place, query, tuple(schema.encode(known)))
@@ -95,10 +95,15 @@ def _given_labels(record: Record, problems: Problems) -> Mapping[str, Any]:
     return labels
 
 
-def _check_value(place: str, label: object, value: Any, schema: LabelSchema, problems: Problems) -> bool:
+def _check_value(record: Record, label: object, value: Any, schema: LabelSchema, problems: Problems) -> bool:
     """Whether the row says a value for the label."""
+    place = record.place
     if label not in schema.values:
-        problems.add(place, f"unknown label {label!r}; {nearest(str(label), schema.labels)}")
+        hint = nearest(str(label), schema.labels)
+        if "labels" in record.content:
+            problems.add(place, f"unknown label {label!r}; {hint}")
+        else:
+            problems.add_once(place, f"unknown label {label!r}, a column; {hint}")
     elif value is None or value == "":
         return False
     elif not isinstance(value, str):
