@@ -79,7 +79,7 @@ def trained(orders, tmp_path_factory):
     """A trained, exported and quantised model folder, and its metrics."""
     folder = tmp_path_factory.mktemp("trained") / "orders_model"
     settings = TrainSettings(
-        dataset=str(orders), output_dir=str(folder), epochs=12, embedding_pruning=0.3, export_onnx=True, quantize=True, **SMALL_MODEL
+        dataset=str(orders), output_dir=str(folder), epochs=40, embedding_pruning=0.3, export_onnx=True, quantize=True, **SMALL_MODEL
     )
     return folder, run(settings)
 

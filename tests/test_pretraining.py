@@ -110,7 +110,7 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     small = {
         name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")
     }
-    metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "tuned"), model_name=str(folder), epochs=10, **small))
+    metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "tuned"), model_name=str(folder), epochs=40, **small))
     assert metrics["test"]["micro_f1"] > 0.5
 
 
