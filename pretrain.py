@@ -9,14 +9,12 @@ from ultralight.pretraining import run_pretraining
 from ultralight.problems import InputError
 from ultralight.settings import PretrainSettings, parse_settings
 
-DEFAULT_YAML = "configs/pretrain.yaml"
-
 
 def main() -> None:
     """Reads the settings and pre-trains."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        report = run_pretraining(parse_settings(sys.argv[1:], DEFAULT_YAML, PretrainSettings))
+        report = run_pretraining(parse_settings(sys.argv[1:], None, PretrainSettings))
     except InputError as error:
         sys.exit(f"error: {error}")
     if report:

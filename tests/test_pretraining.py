@@ -96,9 +96,7 @@ def test_a_missing_corpus_is_explained(tmp_path):
 def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, tmp_path):
     folder = tmp_path / "base"
     flags = ["--max_seq_length", 24, "--vocab_size", 500, "--hidden_dim", 32, "--steps", 60, "--batch_size", 16, "--learning_rate", 3e-3]
-    empty = tmp_path / "empty.yaml"
-    empty.write_text("{}", encoding="utf-8")
-    result = run_script("pretrain.py", empty, "--corpus", corpus, "--output_dir", folder, "--bf16", "true", *flags)
+    result = run_script("pretrain.py", "--corpus", corpus, "--output_dir", folder, "--bf16", "true", *flags)
     assert result.returncode == 0, result.stderr[-2000:]
     report = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
     losses = [entry["eval_loss"] for entry in report["curve"] if "eval_loss" in entry]

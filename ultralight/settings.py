@@ -189,8 +189,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
     """Keeps the line breaks of the description and shows defaults."""
 
 
-def parse_settings(arguments: Sequence[str], default_yaml: str, kind: type[Settings]) -> Settings:
-    """Reads flags, and the YAML file that the first argument names (`default_yaml` where it names none).
+def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: type[Settings]) -> Settings:
+    """Reads flags, and the YAML file that the first argument names (`default_yaml`, if any, where it names none).
 
     Raises:
         InputError: the file cannot be read, holds an unknown key, or a setting is out of range.
@@ -199,10 +199,10 @@ def parse_settings(arguments: Sequence[str], default_yaml: str, kind: type[Setti
     parser.add_argument(
         "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
     )
-    path = Path(parser.parse_args(arguments).settings_yaml)
+    path = parser.parse_args(arguments).settings_yaml
     names = [item.name for item in dataclasses.fields(kind)]
     # As flags, so that a YAML value passes through the same type conversion: YAML reads 1e-3 as a string.
-    values = vars(parser.parse_args([*_as_flags(_read_yaml(path, names)), *arguments]))
+    values = vars(parser.parse_args([*_as_flags(_read_yaml(Path(path), names) if path else {}), *arguments]))
     return kind(**{name: values[name] for name in names})
 
 
