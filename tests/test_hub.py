@@ -17,7 +17,7 @@ folder, queries = sys.argv[1], json.loads(sys.argv[2])
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
 model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)  # transformers 5 reads the configuration for it
 shown = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)(queries)
 with torch.inference_mode():
     states = encoder.eval()(**tokenizer(queries[0], return_tensors="pt")).last_hidden_state
