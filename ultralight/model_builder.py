@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 SUPPORTED_TYPES = ("bert", "ultralight")
 
 
+def initializer_range(hidden_size: int) -> float:
+    """Standard deviation of random weights: BERT's 0.02 suits a width of 768, narrower layers need more (Glorot and Bengio, 2010)."""
+    return 0.05 * (128 / hidden_size) ** 0.5
+
+
 def from_scratch(
     texts: Sequence[str], schema: LabelSchema, max_seq_length: int, **shape: Any
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
@@ -32,8 +37,7 @@ def from_scratch(
         shape: further fields of `UltraLightConfig`.
     """
     tokenizer = build_tokenizer(texts, max_seq_length)
-    # BERT's 0.02 suits a width of 768; narrower layers need more for the same signal (Glorot and Bengio, 2010).
-    shape.setdefault("initializer_range", 0.05 * (128 / shape.get("hidden_size", 128)) ** 0.5)
+    shape.setdefault("initializer_range", initializer_range(shape.get("hidden_size", 128)))
     config = UltraLightConfig(
         vocab_size=len(tokenizer),
         max_seq_length=max_seq_length,

@@ -15,6 +15,7 @@ from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForMaskedLM
 from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, stream_batches
 from ultralight.masking import SpanMasking
+from ultralight.model_builder import initializer_range
 from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
@@ -103,7 +104,7 @@ def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> U
     return UltraLightConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_dim,
-        initializer_range=0.05 * (128 / settings.hidden_dim) ** 0.5,
+        initializer_range=initializer_range(settings.hidden_dim),
         num_hidden_layers=settings.num_layers,
         num_attention_heads=settings.num_heads,
         intermediate_size=settings.intermediate_dim or 4 * settings.hidden_dim,
