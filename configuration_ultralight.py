@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PretrainedConfig
 
 POOLINGS = ("cls", "mean", "max")
+NGRAM_SIZES = (2, 3)
 
 
 class UltraLightConfig(PretrainedConfig):
@@ -14,6 +16,11 @@ class UltraLightConfig(PretrainedConfig):
 
     Args:
         vocab_size: rows of the token-embedding table.
+        embedding_size: width of the token embeddings, which a matrix widens to `hidden_size` (Lan et al., 2020, "ALBERT"); None: as
+            wide as the encoder, without that matrix.
+        ngram_rows: rows of the table of hashed n-grams that is added to the token embeddings; 0: none.
+        ngram_sizes: which n-grams are looked up there, of 2 and 3 tokens.
+        ngram_hashes: rows that are added up for each n-gram: two n-grams are taken for the same only if they share all.
         hidden_size: width of the encoder.
         num_hidden_layers: encoder layers.
         num_attention_heads: attention heads per layer; divides `hidden_size`.
@@ -21,6 +28,8 @@ class UltraLightConfig(PretrainedConfig):
         max_position_embeddings: longest sequence the encoder can read, in tokens.
         max_seq_length: length that queries are cut to, in tokens ([CLS] and [SEP] included).
         pooling: how token states become one query vector; several of "cls", "mean", "max" joined by "+" are concatenated.
+        label_attention: each label also looks at the tokens with an attention of its own (Mullenbach et al., 2018, "Explainable
+            Prediction of Medical Codes"), and so has a representation of its own; all share the space that they lie in.
         projection_dim: width of the representation that all labels share.
         label_schema: label -> its values, the absent value first; kept as [label, values] pairs, because a configuration
             file sorts the keys of an object, and the order of the labels is the order of the logits.
@@ -29,7 +38,7 @@ class UltraLightConfig(PretrainedConfig):
         training_facts: what the model was trained on and how, for the model card; never read by the model.
 
     Raises:
-        ValueError: an unknown pooling, or a label schema that names no label or a label with fewer than two values.
+        ValueError: an unknown pooling or n-gram size, or a label schema that names no label or a label with fewer than two values.
     """
 
     model_type = "ultralight"
@@ -37,6 +46,10 @@ class UltraLightConfig(PretrainedConfig):
     def __init__(
         self,
         vocab_size: int = 4000,
+        embedding_size: int | None = None,
+        ngram_rows: int = 0,
+        ngram_sizes: Sequence[int] = (2,),
+        ngram_hashes: int = 2,
         hidden_size: int = 128,
         num_hidden_layers: int = 2,
         num_attention_heads: int = 2,
@@ -51,6 +64,7 @@ class UltraLightConfig(PretrainedConfig):
         initializer_range: float = 0.02,
         layer_norm_eps: float = 1e-12,
         pooling: str = "mean+max",
+        label_attention: bool = False,
         projection_dim: int = 96,
         label_schema: dict[str, list[str]] | list[tuple[str, list[str]]] | None = None,
         thresholds: dict[str, float] | None = None,
@@ -62,7 +76,13 @@ class UltraLightConfig(PretrainedConfig):
         unknown = [part for part in pooling.split("+") if part not in POOLINGS]
         if unknown:
             raise ValueError(f"pooling={pooling!r}: {unknown[0]!r} is not one of {', '.join(POOLINGS)}")
+        if not set(ngram_sizes) <= set(NGRAM_SIZES):
+            raise ValueError(f"ngram_sizes={list(ngram_sizes)}: accepted: of {', '.join(map(str, NGRAM_SIZES))}")
         self.vocab_size = vocab_size
+        self.embedding_size = hidden_size if embedding_size is None else embedding_size
+        self.ngram_rows = ngram_rows
+        self.ngram_sizes = list(ngram_sizes)
+        self.ngram_hashes = ngram_hashes
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
@@ -77,6 +97,7 @@ class UltraLightConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self.layer_norm_eps = layer_norm_eps
         self.pooling = pooling
+        self.label_attention = label_attention
         self.projection_dim = projection_dim
         self.label_schema = None if label_schema is None else [[label, list(values)] for label, values in dict(label_schema).items()]
         self.thresholds = dict(thresholds or {})

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers.modeling_outputs import MaskedLMOutput, SequenceClassifierOutput
-from transformers.models.bert.modeling_bert import BertModel, BertOnlyMLMHead, BertPreTrainedModel
+from transformers.models.albert.modeling_albert import AlbertMLMHead
+from transformers.models.bert.modeling_bert import BertEmbeddings, BertModel, BertPreTrainedModel
 
 try:  # inside a package: how transformers loads remote code
     from .configuration_ultralight import UltraLightConfig
@@ -26,6 +27,8 @@ except ImportError:  # as a top-level file: how the project's own scripts load i
 CODE_FILES = ("configuration_ultralight.py", "modeling_ultralight.py")
 # A score that leaves no probability, and that is finite: infinities would turn into NaN in gradients.
 NEVER = -1e9
+# Taken from what padding would contribute to a maximum or a softmax: beyond any state, and within half precision.
+MASKED = 1e4
 
 
 def copy_code(folder: str | Path) -> None:
@@ -45,38 +48,107 @@ class _SavesItsCode:
         copy_code(save_directory)
 
 
+class NgramEmbedding(nn.Embedding):
+    """One table for all n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
+
+    It gives a small encoder the words and phrases that characters alone would have to be composed to. The hashes are
+    linear in the token ids, modulo the number of rows (Carter and Wegman, 1979): two operators of a graph.
+    """
+
+    # Factors of the last, the one before and the one before that token; a row of factors for each hash.
+    FACTORS = ((7919, 104729, 15485863), (6133, 86243, 22801763), (9241, 69031, 28657013), (3571, 47701, 17624813))
+
+    def __init__(self, config: UltraLightConfig) -> None:
+        super().__init__(config.ngram_rows, config.embedding_size)
+        self.factors = [self.FACTORS[number][:size] for size in config.ngram_sizes for number in range(config.ngram_hashes)]
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Sum of the rows of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
+        shifted = [input_ids, *(nn.functional.pad(input_ids, (back, 0))[:, : input_ids.shape[1]] for back in (1, 2))]
+        total = 0
+        for factors in self.factors:
+            keys = sum(factor * ids for factor, ids in zip(factors, shifted, strict=False))
+            total = total + super().forward((keys + len(factors)) % self.num_embeddings)
+        return total
+
+
+class UltraLightEmbeddings(BertEmbeddings):
+    """BERT's embeddings, narrower than the encoder where configured, and with hashed n-grams."""
+
+    def __init__(self, config: UltraLightConfig) -> None:
+        super().__init__(config)
+        self.ngram_embeddings = NgramEmbedding(config) if config.ngram_rows else None
+        self.widening = None
+        if config.embedding_size != config.hidden_size:
+            self.word_embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+            self.widening = nn.Linear(config.embedding_size, config.hidden_size, bias=False)
+
+    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **more: Any) -> Tensor:
+        """Embeds token ids (batch, seq_len), or takes `inputs_embeds` (batch, seq_len, embedding_size) for their sum with the n-grams'."""
+        if inputs_embeds is None:
+            inputs_embeds = self.word_embeddings(input_ids)
+            if self.ngram_embeddings is not None:
+                inputs_embeds = inputs_embeds + self.ngram_embeddings(input_ids)
+        if self.widening is not None:
+            inputs_embeds = self.widening(inputs_embeds)
+        return super().forward(inputs_embeds=inputs_embeds, **more)
+
+
+class UltraLightPreTrainedModel(_SavesItsCode, BertPreTrainedModel):
+    """What the models with a head share: how weights begin."""
+
+    config_class = UltraLightConfig
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        _init_ultralight_weights(module)
+
+
+def _init_ultralight_weights(module: nn.Module) -> None:
+    """N-grams begin at zero: one that training never meets then says nothing, instead of noise."""
+    if isinstance(module, NgramEmbedding):
+        nn.init.zeros_(module.weight)
+    elif isinstance(module, AlbertMLMHead):
+        nn.init.zeros_(module.bias)
+
+
 class UltraLightModel(_SavesItsCode, BertModel):
-    """The encoder: transformers' own BERT modules under an `UltraLightConfig`, without BERT's pooler."""
+    """The encoder: transformers' own BERT layers over `UltraLightEmbeddings`, without BERT's pooler."""
 
     config_class = UltraLightConfig
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
+        self.embeddings = UltraLightEmbeddings(config)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        _init_ultralight_weights(module)
 
 
-class UltraLightForMaskedLM(_SavesItsCode, BertPreTrainedModel):
-    """The encoder with BERT's head for masked language modelling, to pre-train it."""
+class UltraLightForMaskedLM(UltraLightPreTrainedModel):
+    """The encoder with a head for masked language modelling, to pre-train it."""
 
-    config_class = UltraLightConfig
     _tied_weights_keys: ClassVar[dict[str, str]] = {
-        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-        "cls.predictions.decoder.bias": "cls.predictions.bias",
+        "predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "predictions.decoder.bias": "predictions.bias",
     }
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config)
         self.bert = UltraLightModel(config)
-        self.cls = BertOnlyMLMHead(config)
+        self.predictions = AlbertMLMHead(config)
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Linear:
         """The output layer, tied to the token embeddings."""
-        return self.cls.predictions.decoder
+        return self.predictions.decoder
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         """Replaces the output layer."""
-        self.cls.predictions.decoder = new_embeddings
-        self.cls.predictions.bias = new_embeddings.bias
+        self.predictions.decoder = new_embeddings
+        self.predictions.bias = new_embeddings.bias
 
     def forward(
         self,
@@ -102,15 +174,43 @@ class UltraLightForMaskedLM(_SavesItsCode, BertPreTrainedModel):
         """
         states = self.bert(input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids).last_hidden_state
         if labels is None:
-            logits = self.cls(states)
+            logits = self.predictions(states)
             return (logits,) if return_dict is False else MaskedLMOutput(logits=logits)
         wanted = labels != -100
-        logits = self.cls(states[wanted])
+        logits = self.predictions(states[wanted])
         loss = cross_entropy(logits, labels[wanted])
         return (loss, logits) if return_dict is False else MaskedLMOutput(loss=loss, logits=logits)
 
 
-class UltraLightForImplicitLabelPrediction(_SavesItsCode, BertPreTrainedModel):
+class LabelAttention(nn.Module):
+    """What each label sees when it looks at the tokens that matter to it, in the space that all labels share.
+
+    Args:
+        config: the model's configuration.
+        labels: how many labels there are.
+    """
+
+    def __init__(self, config: UltraLightConfig, labels: int) -> None:
+        super().__init__()
+        self.relevance = nn.Linear(config.hidden_size, labels, bias=False)
+        self.projection = nn.Linear(2 * config.hidden_size, config.projection_dim, bias=False)
+
+    def forward(self, states: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
+        """Reads what the encoder made of the tokens, and beside it their embeddings: the words themselves are evidence, too.
+
+        Args:
+            states: what the encoder made of the tokens (batch, seq_len, hidden_size).
+            embedded: what it was given (batch, seq_len, hidden_size).
+            mask: 1 for tokens, 0 for padding (batch, seq_len).
+
+        Returns:
+            One vector for each label (batch, labels, projection_dim).
+        """
+        relevance = self.relevance(states) + (mask.unsqueeze(-1) - 1) * MASKED  # (batch, seq_len, labels)
+        return self.projection(relevance.softmax(1).transpose(1, 2) @ torch.cat([states, embedded], dim=-1))
+
+
+class UltraLightForImplicitLabelPrediction(UltraLightPreTrainedModel):
     """Says for every label of the schema which of its values a query implies.
 
     Args:
@@ -120,8 +220,6 @@ class UltraLightForImplicitLabelPrediction(_SavesItsCode, BertPreTrainedModel):
         ValueError: `config.label_schema` is missing.
     """
 
-    config_class = UltraLightConfig
-
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config)
         if config.label_schema is None:
@@ -129,7 +227,9 @@ class UltraLightForImplicitLabelPrediction(_SavesItsCode, BertPreTrainedModel):
         sizes = [len(values) for _, values in config.label_schema]
         self.values_per_label = sizes
         self.bert = UltraLightModel(config)
-        self.projection = nn.Linear(config.hidden_size * len(config.pooling.split("+")), config.projection_dim)
+        self.poolings = config.pooling.split("+")
+        self.projection = nn.Linear(config.hidden_size * len(self.poolings), config.projection_dim)
+        self.label_attention = LabelAttention(config, len(sizes)) if config.label_attention else None
         self.activation = nn.GELU()
         self.dropout = nn.Dropout(config.classifier_dropout)
         # One head per label. Their rows are stacked in one matrix: a single multiplication, whatever the number of labels.
@@ -159,29 +259,46 @@ class UltraLightForImplicitLabelPrediction(_SavesItsCode, BertPreTrainedModel):
             `logits` (batch, sum of values): log-odds of each value within its label, so that `sigmoid(logits)` sums to 1
             over the values of a label; `loss`, where `labels` are given: the cross-entropy, averaged over labels and queries.
         """
-        states = self.bert(
-            input_ids=input_ids, attention_mask=attention_mask, token_type_ids=token_type_ids, inputs_embeds=inputs_embeds
-        ).last_hidden_state  # (batch, seq_len, hidden_size)
-        shared = self.dropout(self.activation(self.projection(self._pool(states, attention_mask))))  # (batch, projection_dim)
-        log_probs = self._log_softmax_within_labels(self.heads(shared))  # (batch, labels, most values of a label)
+        encoded = self.bert(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=True,
+        )
+        states, embedded = encoded.last_hidden_state, encoded.hidden_states[0]  # both (batch, seq_len, hidden_size)
+        mask = torch.ones_like(states[..., 0]) if attention_mask is None else attention_mask.to(states.dtype)
+        shared = self.projection(self._pool(states, mask.unsqueeze(-1)))  # (batch, projection_dim)
+        if self.label_attention is not None:
+            shared = shared.unsqueeze(1) + self.label_attention(states, embedded, mask)  # (batch, labels, projection_dim)
+        scores = self._scores(self.dropout(self.activation(shared)))  # (batch, sum of values)
+        log_probs = self._log_softmax_within_labels(scores)  # (batch, labels, most values of a label)
         loss = None if labels is None else self._loss(log_probs, labels)
         logits = self._log_odds(log_probs)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
-    def _pool(self, states: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """Reduces token states (batch, seq_len, hidden_size) to query vectors (batch, poolings * hidden_size)."""
+    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Reduces token states (batch, seq_len, hidden_size) under a mask (batch, seq_len, 1) to (batch, poolings * hidden_size)."""
         pooled = []
-        mask = None if attention_mask is None else attention_mask.unsqueeze(-1).to(states.dtype)  # (batch, seq_len, 1)
-        for kind in self.config.pooling.split("+"):
+        for kind in self.poolings:
             if kind == "cls":
                 pooled.append(states[:, 0])
             elif kind == "mean":
-                pooled.append(states.mean(1) if mask is None else (states * mask).sum(1) / mask.sum(1))
+                pooled.append((states * mask).sum(1) / mask.sum(1))
             else:
-                pooled.append((states if mask is None else states + (mask - 1) * 1e4).amax(1))
+                pooled.append((states + (mask - 1) * MASKED).amax(1))
         return torch.cat(pooled, dim=-1)
+
+    def _scores(self, shared: Tensor) -> Tensor:
+        """Raw scores of all values (batch, sum of values), from one representation of the query or from one for each label."""
+        if self.label_attention is None:
+            return self.heads(shared)
+        # Each head reads the representation of its own label only.
+        owners = [label for label, size in enumerate(self.values_per_label) for _ in range(size)]
+        own = shared.index_select(1, torch.tensor(owners, device=shared.device))  # (batch, sum of values, projection_dim)
+        return (own * self.heads.weight).sum(-1) + self.heads.bias
 
     def _padded_index(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Where each value sits in a (labels, most values of a label) grid, and which cells of that grid are padding."""

@@ -1,4 +1,4 @@
-"""Predicts queries with a trained model: `python predict.py --model outputs/car_queries "带娃露营，后备箱要大"`.
+"""Predicts queries with a trained model: `python predict.py "带娃露营，后备箱要大"`.
 
 Needs onnxruntime, tokenizers and numpy only (pyarrow too, for .parquet).
 """
@@ -33,7 +33,7 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="queries to predict")
-    parser.add_argument("--model", default="outputs/car_queries", help="model folder or ONNX file (default: %(default)s)")
+    parser.add_argument("--model", default=Path(__file__).parent, help="model folder or ONNX file (default: the model of this repository)")
     parser.add_argument(
         "--input",
         metavar="FILE",

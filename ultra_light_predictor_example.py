@@ -25,7 +25,7 @@ FIRST_ANSWER = "from ultra_light_predictor import UltraLightPredictor as P; impo
 RUNS = 500
 
 
-def first_answer_seconds(model: str) -> float:
+def first_answer_seconds(model: str | Path) -> float:
     """Median seconds from process start to the first answer and process end, over five processes."""
     times = []
     for _ in range(5):
@@ -50,7 +50,7 @@ def latencies_ms(predictor: UltraLightPredictor) -> list[float]:
 def main() -> None:
     """Measures, then predicts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", default="outputs/car_queries", help="model folder (default: %(default)s)")
+    parser.add_argument("model", nargs="?", default=Path(__file__).parent, help="model folder (default: the model of this repository)")
     model = parser.parse_args().model
     try:
         start = time.perf_counter()

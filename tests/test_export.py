@@ -59,9 +59,10 @@ def test_other_processors_have_their_recipe(copy_of, architecture):
 def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
     model = UltraLightForImplicitLabelPrediction.from_pretrained(copy_of)
     with torch.no_grad():
-        # One huge activation that no head reads: fp32 does not mind, but INT8 has no steps left for the others.
-        model.projection.bias[0] = 1e5
-        model.heads.weight[:, 0] = 0
+        # One huge activation that nothing reads: fp32 does not mind, but INT8 has no steps left for the others.
+        model.bert.encoder.layer[-1].output.LayerNorm.bias[0] = 1e5
+        for reader in (model.projection, model.label_attention.relevance, model.label_attention.projection):
+            reader.weight[:, 0 :: model.config.hidden_size] = 0
     model.save_pretrained(copy_of)
     before = listing(copy_of)
     with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from configuration_ultralight import UltraLightConfig
-from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLightForMaskedLM, UltraLightModel
+from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction, UltraLightForMaskedLM, UltraLightModel
 from tests.conftest import LABELS
 
 SHAPE = {
@@ -56,10 +56,51 @@ def test_log_odds_of_a_sure_model_are_exact():
     torch.testing.assert_close(logits[:, 7], scores[:, 7] - scores[:, 8], atol=1e-3, rtol=1e-5)
 
 
+@torch.inference_mode()
+def test_a_label_attends_to_the_tokens_that_matter_to_it():
+    model, inputs = make(label_attention=True), batch()
+    attention = model.label_attention
+    states, embedded = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
+    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
+    seen = attention(states, embedded, mask)
+    for row, tokens in ((0, 4), (1, 2)):
+        for label in range(3):
+            weights = (states[row, :tokens] @ attention.relevance.weight[label]).softmax(0)
+            both = torch.cat([states, embedded], -1)[row, :tokens]
+            torch.testing.assert_close(seen[row, label], attention.projection.weight @ (weights @ both))
+    # Every head reads its own label's representation: what one label attends to does not touch the others.
+    before = model(**inputs).logits
+    attention.relevance.weight[1] += 5
+    changed = (model(**inputs).logits - before).abs().amax(0) > 1e-6
+    assert changed.tolist() == [False] * 4 + [True] * 3 + [False] * 2
+
+
+@pytest.mark.parametrize("sizes", [[2], [2, 3]])
+@torch.inference_mode()
+def test_ngrams_are_looked_up_at_hashed_rows(sizes):
+    model = make(ngram_rows=13, ngram_sizes=sizes, embedding_size=8)
+    table = model.bert.embeddings.ngram_embeddings
+    assert not table.weight.any(), "an n-gram that was never met says nothing"
+    table.weight.normal_()
+    ids = batch(rows=2)["input_ids"]
+    padded = torch.nn.functional.pad(ids, (2, 0)).tolist()
+    expected = torch.zeros(2, 9, 8)
+    for row, place in ((row, place) for row in range(2) for place in range(9)):
+        for size in sizes:
+            for factors in NgramEmbedding.FACTORS[:2]:
+                gram = padded[row][place + 3 - size : place + 3][::-1]  # the last token first
+                key = sum(factor * token for factor, token in zip(factors, gram, strict=False)) + size
+                expected[row, place] += table.weight[key % 13]
+    torch.testing.assert_close(table(ids), expected)
+    own = model.bert.embeddings
+    torch.testing.assert_close(own(ids), own(inputs_embeds=own.word_embeddings(ids) + expected))
+
+
+@pytest.mark.parametrize("label_attention", [True, False])
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "cls+mean+max"])
 @torch.inference_mode()
-def test_padding_changes_nothing(pooling):
-    model, inputs = make(pooling=pooling), batch(length=6)
+def test_padding_changes_nothing(pooling, label_attention):
+    model, inputs = make(pooling=pooling, label_attention=label_attention, ngram_rows=11), batch(length=6)
     padded = {name: torch.nn.functional.pad(value, (0, 4)) for name, value in inputs.items()}
     torch.testing.assert_close(model(**padded).logits, model(**inputs).logits)
 
@@ -108,6 +149,7 @@ def test_the_configuration_speaks_the_language_of_stock_pipelines():
     ("fields", "expected"),
     [
         ({"pooling": "mean+middle"}, "'middle' is not one of cls, mean, max"),
+        ({"ngram_sizes": [2, 4]}, "accepted: of 2, 3"),
         ({"label_schema": {"a": ["none"]}}, "at least one label, each with the absent value and one more"),
         ({"label_schema": {}}, "at least one label"),
     ],

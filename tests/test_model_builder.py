@@ -51,15 +51,20 @@ def test_the_first_layers_of_a_checkpoint_are_taken_over(checkpoint, schema):
 
 @torch.inference_mode()
 def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
-    first, tokenizer = from_scratch(TEXTS, schema, 24, hidden_size=16, num_attention_heads=2, intermediate_size=32, num_hidden_layers=2)
+    shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 2}
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, ngram_rows=11, **shape)
+    first.bert.embeddings.ngram_embeddings.weight.normal_()
     first.bert.save_pretrained(tmp_path / "base_encoder")
     tokenizer.save_pretrained(tmp_path / "base_encoder")
-    second, pruned = from_checkpoint(str(tmp_path / "base_encoder"), TEXTS, schema, max_seq_length=16, num_hidden_layers=1)
+    second, larger = from_checkpoint(str(tmp_path / "base_encoder"), ["犇犇犇来一杯", *TEXTS], schema, max_seq_length=16, num_hidden_layers=1)
     assert second.config.num_hidden_layers == 1
-    ids = pruned(TEXTS[0], return_tensors="pt")["input_ids"]
-    torch.testing.assert_close(
-        second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(tokenizer(TEXTS[0], return_tensors="pt")["input_ids"])
-    )
+    ids = larger(TEXTS[0], return_tensors="pt")["input_ids"]
+    assert ids.tolist() == [tokenizer(TEXTS[0])["input_ids"]]
+    torch.testing.assert_close(second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(ids))
+    assert larger.tokenize("犇") == ["犇"], "a character that the training queries repeat is added"
+    assert second.config.vocab_size == len(larger) == len(tokenizer) + 1
+    places = second.bert.embeddings.position_embeddings.weight
+    torch.testing.assert_close(places[11:], places[11].expand(5, -1)), "places beyond the checkpoint's begin like its last"
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
 import json
+from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.conftest import ROOT, SMALL_MODEL, order_rows, run_script, write_jsonl
-from ultralight.corpus import corpus_files, held_out_lines, is_held_out, iter_lines, parse_weights, stream_batches
+from benchmarks.leakage import find
+from tests.conftest import ROOT, SHARED, SMALL_MODEL, order_rows, run_script, write_jsonl
+from ultralight.corpus import corpus_files, held_out_lines, is_held_out, iter_lines, parse_weights, training_lines
 from ultralight.experiment import run
 from ultralight.masking import SpanMasking
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
-from ultralight.text import text_key
+from ultralight.text import bare_key
 from ultralight.vocabulary import build_tokenizer
 
 LINES = [
@@ -57,18 +58,24 @@ def test_a_batch_always_has_something_to_predict(tokenizer):
         assert (collate([{"input_ids": [2, 99, 3]}])["labels"] == 99).sum() == 1
 
 
-def test_batches_hold_lines_of_like_length_and_no_forbidden_ones(corpus, tokenizer):
+def test_training_lines_leave_out_what_is_held_out_or_forbidden(corpus, tokenizer):
     files = corpus_files([str(corpus)])
-    excluded = {text_key(LINES[0])}
-    stream = stream_batches(files, parse_weights(["other=0"], files), excluded, tokenizer, batch_size=8, seed=0)
-    rows = [row["input_ids"] for _, row in zip(range(800), stream, strict=False)]
-    spread = [max(map(len, rows[start : start + 8])) - min(map(len, rows[start : start + 8])) for start in range(0, 800, 8)]
-    assert np.mean(spread) < 1
-    seen = {text_key(tokenizer.decode(ids, skip_special_tokens=True)) for ids in rows}
-    forbidden = {text_key(line) for line in LINES if is_held_out(line)} | excluded
-    assert forbidden
-    assert not {text_key(tokenizer.decode(tokenizer(line)["input_ids"], skip_special_tokens=True)) for line in forbidden} & seen
-    assert len(seen) > 300
+    forbidden = LINES[0].replace("，", " ！")
+    rows = training_lines(files, parse_weights(["other=0"], files), {bare_key(forbidden)}, tokenizer)
+    seen = Counter(tuple(ids) for ids in rows["input_ids"])
+    wanted = [line for line in LINES if not is_held_out(line) and line != LINES[0]]
+    assert len(wanted) < len(LINES) - 1
+    assert seen == Counter(tuple(tokenizer(line, truncation=True)["input_ids"]) for line in wanted)
+    assert rows["length"][:] == [len(ids) for ids in rows["input_ids"]]
+
+
+def test_lines_carry_the_weight_of_their_file(corpus, tokenizer):
+    files = corpus_files([str(corpus)])
+    rows = training_lines(files, parse_weights(["other=3", "shops=0.5"], files), set(), tokenizer)
+    assert Counter(rows["weight"]) == {
+        3.0: sum(not is_held_out(line) for line in iter_lines(corpus / "other.txt")),
+        0.5: sum(not is_held_out(line) for line in LINES),
+    }
 
 
 def test_held_out_lines_are_the_ones_that_training_skips(corpus):
@@ -96,6 +103,7 @@ def test_a_missing_corpus_is_explained(tmp_path):
 def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, tmp_path):
     folder = tmp_path / "base"
     flags = ["--max_seq_length", 24, "--vocab_size", 500, "--hidden_dim", 32, "--steps", 60, "--batch_size", 16, "--learning_rate", 3e-3]
+    flags += ["--embedding_dim", 16, "--ngram_rows", 101]
     result = run_script("pretrain.py", "--corpus", corpus, "--output_dir", folder, "--bf16", "true", *flags)
     assert result.returncode == 0, result.stderr[-2000:]
     report = json.loads((folder / "pretraining.json").read_text(encoding="utf-8"))
@@ -104,6 +112,7 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     assert report["lines_read"] == 60 * 16
     assert not (folder / "checkpoints").exists()
     encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    assert (folder / "pretraining.png").stat().st_size > 1000
     assert encoder.config.vocab_size == len(AutoTokenizer.from_pretrained(folder)) == 500
     small = {
         name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")
@@ -112,13 +121,18 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     assert metrics["test"]["micro_f1"] > 0.5
 
 
-def test_the_corpus_holds_no_test_query():
-    """Of the project's own test file; the corpus is not part of the project."""
-    shared = ROOT.parent / "shared" / "corpus"
-    if not shared.is_dir():
-        pytest.skip("the corpus is not here")
-    from ultralight.corpus import iter_lines
+def test_measured_texts_are_found_in_a_corpus():
+    measured = {bare_key("这车的后备箱，能不能放下两个婴儿车呢？"), bare_key("省油")}
+    lines = ["省油！", "省油的车", "他问：这车的后备箱能不能放下两个婴儿车呢", "后备箱能放婴儿车"]
+    assert list(find(lines, measured)) == [("省油！", True), ("他问：这车的后备箱能不能放下两个婴儿车呢", False)]
 
-    keys = {text_key(text) for text in iter_lines(ROOT / "data" / "car_queries" / "test.jsonl")}
-    for file in corpus_files([str(shared)]):
-        assert not keys & {text_key(line) for line in iter_lines(file)}, file
+
+@pytest.mark.slow
+def test_pretraining_reads_nothing_that_is_measured():
+    """Neither the project's test file nor any other that it is measured on; their texts and the corpus are not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the corpus is not here")
+    measured = [ROOT / "data" / "car_queries" / "test.jsonl", *sorted(SHARED.glob("data/*/test.jsonl")), SHARED / "data/bdci_car/train.jsonl"]
+    result = run_script("-m", "benchmarks.leakage", "--measured", *measured)
+    assert result.returncode == 0, result.stdout + result.stderr[-2000:]
+    assert "car_forum.txt" in result.stdout

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, run_script
 ORDER = [
     "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
     "model_builder", "pruning", "distillation", "batching", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
-    "experiment", "corpus", "masking", "pretraining",
+    "corpus", "linear", "teachers", "experiment", "masking", "pretraining",
 ]  # fmt: skip
 RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "ultra_light_predictor", "ultralight"}
 

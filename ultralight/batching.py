@@ -21,12 +21,15 @@ class ShuffledBuckets(Sampler[int]):
         lengths: tokens of each row.
         batch_size: rows a batch.
         seed: of the order.
+        weights: how often each row is drawn, relative to the others; an epoch then has as many draws as there are rows.
+            None: each row once an epoch.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, weights: np.ndarray | None = None) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
+        self.cumulated = None if weights is None else np.cumsum(weights, dtype=np.float64)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,10 +41,15 @@ class ShuffledBuckets(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self.seed, self.epoch))
-        rows = random.permutation(len(self.lengths))
+        rows = self._draw(random)
         size = self.batch_size * BATCHES_SORTED_TOGETHER
         buckets = [rows[start : start + size] for start in range(0, len(rows), size)]
         ordered = np.concatenate([bucket[np.argsort(self.lengths[bucket], kind="stable")] for bucket in buckets])
         whole = len(ordered) - len(ordered) % self.batch_size
         batches = random.permutation(ordered[:whole].reshape(-1, self.batch_size))
         yield from (int(row) for row in np.concatenate([batches.reshape(-1), ordered[whole:]]))
+
+    def _draw(self, random: np.random.Generator) -> np.ndarray:
+        if self.cumulated is None:
+            return random.permutation(len(self.lengths))
+        return np.searchsorted(self.cumulated, random.random(len(self.lengths)) * self.cumulated[-1], side="right")

@@ -1,25 +1,24 @@
-"""Text for pre-training: streamed from files larger than memory, mixed, with lines held out and test texts kept out."""
+"""Text for pre-training: tokenised once into a file larger than memory may be, with lines held out and test texts kept out."""
 
 from __future__ import annotations
 
 import json
 import random
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from datasets import IterableDataset, interleave_datasets, load_dataset
+from datasets import Dataset, Features, List, Value, concatenate_datasets, load_dataset
 from transformers import PreTrainedTokenizerFast
 
 from ultralight.problems import InputError
-from ultralight.text import text_key
+from ultralight.text import bare_key, text_key
 
 # One line in so many is held out.
 HELD_OUT = 500
-SHUFFLE_BUFFER = 10_000
-# Lines that are sorted by length together, so that a batch holds lines of like length and hardly any padding.
-BUCKET = 4096
+FEATURES = Features({"input_ids": List(Value("uint16")), "length": Value("uint16"), "weight": Value("float32")})
 
 
 def corpus_files(paths: Sequence[str]) -> list[Path]:
@@ -64,7 +63,7 @@ def is_held_out(line: str) -> bool:
 
 def held_out_lines(files: Sequence[Path], excluded: set[str], limit: int) -> list[str]:
     """A fixed sample of the held-out lines of all files."""
-    lines = [line for file in files for line in iter_lines(file) if is_held_out(line) and text_key(line) not in excluded]
+    lines = [line for file in files for line in iter_lines(file) if is_held_out(line) and bare_key(line) not in excluded]
     return random.Random(0).sample(lines, min(limit, len(lines)))
 
 
@@ -77,52 +76,48 @@ def iter_lines(file: Path) -> Iterator[str]:
                 yield text.strip()
 
 
-def stream_batches(
-    files: Sequence[Path],
-    weights: dict[str, float],
-    excluded: set[str],
-    tokenizer: PreTrainedTokenizerFast,
-    batch_size: int,
-    seed: int,
-) -> IterableDataset:
-    """Endless token ids of the training lines, in an order that makes each `batch_size` of them of like length.
+def training_lines(
+    files: Sequence[Path], weights: dict[str, float], excluded: set[str], tokenizer: PreTrainedTokenizerFast, num_proc: int | None = None
+) -> Dataset:
+    """Token ids of the training lines, in a file mapped to memory: a corpus may be larger than it.
 
     Args:
         files: text, one sentence a line.
-        weights: file stem -> how often its lines are drawn, relative to their number.
-        excluded: `text_key` of texts that must not be read.
+        weights: file stem -> how often its lines are drawn, relative to their number; files that are never drawn are not read.
+        excluded: `bare_key` of texts that must not be read.
         tokenizer: cuts lines to its maximum length.
-        batch_size: lines a batch.
-        seed: of the order.
+        num_proc: processes that tokenise.
+
+    Returns:
+        Rows with `input_ids`, their `length`, and the `weight` of their file.
     """
-    used = [file for file in files if weights[file.stem] > 0]
-    streams = [_stream(file).shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER).repeat(None) for file in used]
-    shares = [weights[file.stem] * sum(1 for _ in iter_lines(file)) for file in used]
-    mixed = interleave_datasets(streams, probabilities=[share / sum(shares) for share in shares], seed=seed)
-    readable = mixed.filter(partial(_is_for_training, excluded=excluded))
-    return readable.map(_bucketing(tokenizer, batch_size, seed), batched=True, batch_size=BUCKET, remove_columns=["text"])
+    parts = []
+    for file in files:
+        if weights[file.stem] > 0:
+            part = _read(file).map(
+                partial(_tokenize, tokenizer=tokenizer, excluded=excluded, weight=weights[file.stem]),
+                batched=True,
+                remove_columns=["text"],
+                features=FEATURES,
+                num_proc=num_proc,
+                desc=file.name,
+            )
+            parts.append(part)
+    return concatenate_datasets(parts)
 
 
-def _stream(file: Path) -> IterableDataset:
+def _read(file: Path) -> Dataset:
     if file.suffix == ".jsonl":
-        return (
-            load_dataset("json", data_files=str(file), split="train", streaming=True).select_columns("query").rename_column("query", "text")
-        )
-    return load_dataset("text", data_files=str(file), split="train", streaming=True)
+        return load_dataset("json", data_files=str(file), split="train").select_columns("query").rename_column("query", "text")
+    return load_dataset("text", data_files=str(file), split="train")
 
 
-def _is_for_training(row: dict[str, str], excluded: set[str]) -> bool:
-    key = text_key(row["text"])
-    return bool(key) and key not in excluded and not is_held_out(row["text"])
+def _tokenize(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, excluded: set[str], weight: float) -> dict[str, list[Any]]:
+    wanted = [text for text in rows["text"] if _is_for_training(text, excluded)]
+    encoded = tokenizer(wanted, truncation=True)["input_ids"] if wanted else []
+    return {"input_ids": encoded, "length": [len(ids) for ids in encoded], "weight": [weight] * len(encoded)}
 
 
-def _bucketing(
-    tokenizer: PreTrainedTokenizerFast, batch_size: int, seed: int
-) -> Callable[[dict[str, list[str]]], dict[str, list[list[int]]]]:
-    def tokenize_sorted(rows: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        encoded = sorted(tokenizer(rows["text"], truncation=True)["input_ids"], key=len)
-        batches = [encoded[start : start + batch_size] for start in range(0, len(encoded) - batch_size + 1, batch_size)]
-        random.Random(f"{seed} {rows['text'][0]}").shuffle(batches)
-        return {"input_ids": [ids for batch in batches for ids in batch]}
-
-    return tokenize_sorted
+def _is_for_training(text: str, excluded: set[str]) -> bool:
+    key = bare_key(text)
+    return bool(key) and key not in excluded and not is_held_out(text)

@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 import transformers
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.trainer_utils import PredictionOutput
 
-from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import INT8_GRAPH, UltraLightPredictor, decide
 from ultralight.dataset import find_labels_file, load_splits, verification_queries
-from ultralight.distillation import teach
-from ultralight.model_builder import from_checkpoint, from_scratch
+from ultralight.model_builder import make_model
 from ultralight.onnx_export import export_folder
 from ultralight.plots import save_plots
 from ultralight.pruning import zero_share
 from ultralight.report import folder_size, label_table, summary_table, write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.scores import score
-from ultralight.settings import SCRATCH, TrainSettings
+from ultralight.settings import TrainSettings
+from ultralight.teachers import describe_teachers, prepare_lesson
 from ultralight.thresholds import tune_thresholds
 from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
 from ultralight.vocabulary import save_compact
@@ -36,11 +35,12 @@ logger = logging.getLogger(__name__)
 DEPLOYABLE = (str(INT8_GRAPH), "tokenizer.json", "config.json")
 
 
-def run(settings: TrainSettings) -> dict[str, Any]:
+def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any]:
     """Trains, evaluates, exports and reports.
 
     Args:
         settings: what to do; see `TrainSettings`.
+        lesson: what `prepare_lesson` returned for these settings with any seed, where several runs share the teachers.
 
     Returns:
         The content of `metrics.json`; empty in the processes of a distributed run that do not write.
@@ -52,10 +52,11 @@ def run(settings: TrainSettings) -> dict[str, Any]:
     started = time.perf_counter()
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
     splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
+    if settings.distillation and lesson is None:
+        lesson = prepare_lesson(splits, schema, settings)
     set_seed(settings.seed)
-    model, tokenizer = _make_model(settings, splits, schema)
-    taught = teach(settings.teacher, splits["train"]["query"], schema) if settings.distillation else None
-    trainer = make_trainer(model, tokenizer, splits, schema, settings, taught)
+    model, tokenizer = make_model(settings, splits["train"]["query"], schema)
+    trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
     if trainer.is_world_process_zero():
         for warning in warnings:
             logger.warning("%s", warning)
@@ -105,33 +106,6 @@ def _save_and_score(
     return metrics
 
 
-def _make_model(
-    settings: TrainSettings, splits: DatasetDict, schema: LabelSchema
-) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
-    shape: dict[str, Any] = {
-        "pooling": settings.pooling,
-        "projection_dim": settings.projection_dim,
-        "hidden_dropout_prob": settings.dropout,
-        "attention_probs_dropout_prob": settings.dropout,
-        "classifier_dropout": settings.dropout,
-    }
-    texts = splits["train"]["query"]
-    widths = {
-        "hidden_size": settings.hidden_dim,
-        "num_attention_heads": settings.num_heads,
-        "intermediate_size": settings.intermediate_dim,
-    }
-    if settings.model_name != SCRATCH:
-        return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape, **widths)
-    hidden = settings.hidden_dim or 128
-    widths = {
-        "hidden_size": hidden,
-        "num_attention_heads": settings.num_heads or 2,
-        "intermediate_size": settings.intermediate_dim or 4 * hidden,
-    }
-    return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape, **widths)
-
-
 def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrainer) -> dict[str, Any]:
     """What the model card tells of the training."""
     kept = (
@@ -140,6 +114,7 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
         "epochs",
         "batch_size",
         "learning_rate",
+        "embedding_rate",
         "seed",
         "split_seed",
         "contradictions",
@@ -148,7 +123,7 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
     )
     return {
         **{name: value for name, value in asdict(settings).items() if name in kept},
-        "distilled_from": len(settings.teacher),
+        "distilled_from": describe_teachers(settings),
         "queries": {split: len(rows) for split, rows in splits.items()},
         "epochs_trained": round(trainer.state.epoch or 0, 2),
         "best_validation_micro_f1": round(trainer.state.best_metric or 0.0, 4),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.onnxruntime import ORTQuantizer
@@ -107,7 +107,8 @@ def zero_embedding_share(graph: onnx.ModelProto) -> float | None:
     looked_up = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Gather" and node.input[0] in tensors}
     zeros, weights = 0, 0
     for node in graph.graph.node:
-        if node.op_type == "DequantizeLinear" and (node.input[0] in looked_up or node.input[0] in tensors):
+        # With a zero point, which the matrices that `pack_matrices` stored have not.
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and (node.input[0] in looked_up or node.input[0] in tensors):
             table = tensors[looked_up.get(node.input[0], node.input[0])]
             zeros, weights = zeros + int((table == tensors[node.input[2]]).sum()), weights + table.size
     return zeros / weights if weights else None
@@ -128,6 +129,22 @@ def shorten_names(graph: onnx.ModelProto) -> None:
     for initializer in graph.graph.initializer:
         initializer.name = rename(initializer.name)
     del graph.graph.value_info[:]
+
+
+def pack_matrices(graph: onnx.ModelProto) -> None:
+    """Stores the float matrices that Optimum's quantiser leaves (it knows look-ups and multiplications) as INT8, in place.
+
+    Each row gets a scale of its own; a `DequantizeLinear`, which onnxruntime computes once when it loads the graph, restores it.
+    """
+    for matrix in [item for item in graph.graph.initializer if item.data_type == onnx.TensorProto.FLOAT and len(item.dims) == 2]:
+        weights = numpy_helper.to_array(matrix)
+        scales = np.maximum(np.abs(weights).max(axis=1), np.finfo(np.float32).tiny) / 127
+        packed = np.round(weights / scales[:, np.newaxis]).astype(np.int8)
+        names = [f"{matrix.name}.int8", f"{matrix.name}.scale"]
+        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [matrix.name], axis=0))
+        for name, values in zip(names, (packed, scales.astype(np.float32)), strict=True):
+            graph.graph.initializer.append(numpy_helper.from_array(values, name))
+        graph.graph.initializer.remove(matrix)
 
 
 def _int8_initializers(graph: onnx.ModelProto) -> set[str]:
@@ -179,6 +196,7 @@ def _quantize(work: Path, architecture: str) -> None:
         if extra.suffix != ".onnx":
             extra.unlink()
     graph = onnx.load(work / INT8_GRAPH)
+    pack_matrices(graph)
     shorten_names(graph)
     onnx.save(graph, work / INT8_GRAPH)
 

@@ -77,6 +77,24 @@ def save_plots(
     _confusion(folder / "confusion.png", per_label, predictions, references, names)
 
 
+def save_pretraining_curve(path: Path, curve: Sequence[dict[str, float]]) -> None:
+    """Plots the loss on training and held-out text and the masked accuracy over the steps."""
+    figure, (losses, accuracy) = plt.subplots(1, 2, figsize=(10, 4))
+    for axes, key, name in (
+        (losses, "loss", "training"),
+        (losses, "eval_loss", "held out"),
+        (accuracy, "eval_masked_accuracy", "held out"),
+    ):
+        points = [(entry["step"], entry[key]) for entry in curve if key in entry]
+        axes.plot(*zip(*points, strict=True), label=name)
+    losses.set(title="cross-entropy of masked tokens", xlabel="step")
+    accuracy.set(title="masked tokens predicted right", xlabel="step", ylim=(0, None))
+    for axes in (losses, accuracy):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def _training_curves(path: Path, history: Sequence[dict[str, Any]]) -> None:
     figure, (losses, scores) = plt.subplots(1, 2, figsize=(10, 4))
     for key, name in (("loss", "training"), ("eval_loss", "validation")):

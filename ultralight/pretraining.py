@@ -13,13 +13,15 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForMaskedLM
-from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, stream_batches
+from ultralight.batching import ShuffledBuckets
+from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, training_lines
 from ultralight.masking import SpanMasking
-from ultralight.model_builder import initializer_range
+from ultralight.model_builder import CPU_ATTENTION, initializer_range
+from ultralight.plots import save_pretraining_curve
 from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
-from ultralight.text import text_key
+from ultralight.text import bare_key
 from ultralight.training import remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 
@@ -28,11 +30,17 @@ WARMUP = 0.02
 
 
 class PretrainingTrainer(Trainer):
-    """A Trainer whose evaluation masks the same tokens every time."""
+    """A Trainer that draws lines by the weight of their file, and whose evaluation masks the same tokens every time."""
 
     def __init__(self, *args: Any, settings: PretrainSettings, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.settings = settings
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledBuckets:
+        """Lines in batches of like length."""
+        columns = (self.train_dataset if train_dataset is None else train_dataset).with_format("numpy")
+        size = self.args.train_batch_size * self.args.world_size
+        return ShuffledBuckets(columns["length"][:], size, self.args.seed, columns["weight"][:])
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Loss, perplexity and accuracy on the masked tokens of the held-out lines."""
@@ -68,18 +76,19 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     """
     files = corpus_files(settings.corpus)
     weights = parse_weights(settings.weights, files)
-    excluded = {text_key(query) for name in settings.exclude for query in _queries(name)}
+    excluded = {bare_key(query) for name in settings.exclude for query in _queries(name)}
     set_seed(settings.seed)
     tokenizer = build_tokenizer(
         (line for file in files if weights[file.stem] for line in iter_lines(file)), settings.max_seq_length, settings.vocab_size
     )
-    model = UltraLightForMaskedLM(_config(settings, tokenizer))
+    attention = "sdpa" if torch.cuda.is_available() else CPU_ATTENTION
+    model = UltraLightForMaskedLM._from_config(_config(settings, tokenizer), attn_implementation=attention)
     lines = held_out_lines([file for file in files if weights[file.stem]], excluded, HELD_OUT_LINES)
     encoded = sorted(tokenizer(lines, truncation=True)["input_ids"], key=len)
     trainer = PretrainingTrainer(
         model=model,
         args=_training_arguments(settings),
-        train_dataset=stream_batches(files, weights, excluded, tokenizer, settings.batch_size, settings.seed),
+        train_dataset=training_lines(files, weights, excluded, tokenizer, settings.num_proc),
         eval_dataset=[{"input_ids": ids} for ids in encoded],
         processing_class=tokenizer,
         data_collator=SpanMasking(tokenizer, settings.mask_share, settings.seed),
@@ -103,6 +112,10 @@ def _queries(name: str) -> list[str]:
 def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
     return UltraLightConfig(
         vocab_size=len(tokenizer),
+        embedding_size=settings.embedding_dim,
+        ngram_rows=settings.ngram_rows,
+        ngram_sizes=settings.ngram_sizes,
+        type_vocab_size=1,
         hidden_size=settings.hidden_dim,
         initializer_range=initializer_range(settings.hidden_dim),
         num_hidden_layers=settings.num_layers,
@@ -126,6 +139,7 @@ def _training_arguments(settings: PretrainSettings) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=int(WARMUP * settings.steps),
         weight_decay=settings.weight_decay,
+        adam_beta2=0.98,
         seed=settings.seed,
         bf16=settings.bf16,
         use_cpu=not torch.cuda.is_available(),  # else bf16 is refused
@@ -159,4 +173,5 @@ def _save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, settings: Pretra
     ]
     report = {**facts, "settings": json.loads(json.dumps(vars(settings))), "curve": curve}
     write_metrics(folder / "pretraining.json", report)
+    save_pretraining_curve(folder / "pretraining.png", curve)
     return report

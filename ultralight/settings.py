@@ -16,8 +16,8 @@ from ultralight.dataset import CONTRADICTIONS
 from ultralight.files import read_utf8
 from ultralight.problems import InputError, Problems, nearest
 
-# No checkpoint to start from.
-SCRATCH = "scratch"
+# The encoder that the repository ships, and no checkpoint to start from.
+BASE, SCRATCH = "base", "scratch"
 # What 3,000 to 8,000 queries need; few queries are read again and again, but not for ever.
 STEPS = 2400
 EPOCHS_RANGE = (5, 60)
@@ -64,7 +64,9 @@ class TrainSettings:
     split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
 
     model_name: str = _flag(
-        SCRATCH, "BERT or UltraLight checkpoint to start from, Hub id or folder; scratch: random weights and a character vocabulary"
+        BASE,
+        "BERT or UltraLight checkpoint to start from, Hub id or folder; base: the encoder in base/; scratch: random weights and a character"
+        " vocabulary",
     )
     max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
     num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
@@ -72,6 +74,7 @@ class TrainSettings:
     num_heads: int | None = _flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
+    label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
@@ -79,6 +82,7 @@ class TrainSettings:
     early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
     batch_size: int = _flag(32, "queries a step")
     learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
+    embedding_rate: float = _flag(3.0, "learning rate of the embeddings in multiples of the others': most rows are met seldom")
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
     class_balance: float = _flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
@@ -88,7 +92,15 @@ class TrainSettings:
     resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
 
     distillation: bool = _flag(False, "learn from teachers as well as from the labels")
-    teacher: list[str] = field(default_factory=list, metadata={"help": "folder(s) of trained models; of several, the mean is taught"})
+    teacher: list[str] = field(
+        default_factory=list,
+        metadata={"help": "folder(s) of trained models; of several, the mean is taught; default: teachers are trained first, by cross-fitting"},
+    )
+    teacher_folds: int = _flag(5, "teachers to train, each without a part of the training queries, which it then labels")
+    linear_teacher: float = _flag(0.4, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
+    transfer: list[str] = field(
+        default_factory=list, metadata={"help": "text files, one a line, for the trained teachers to label: unlabelled queries of your domain"}
+    )
     distillation_weight: float = _flag(0.5, "weight of the teachers against the labels, 0 to 1")
     distillation_temperature: float = _flag(1.0, "softens the teachers' and the model's distributions")
 
@@ -111,16 +123,18 @@ class TrainSettings:
         for name in ("hidden_dim", "num_heads", "intermediate_dim", "epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("dropout", "embedding_pruning", "distillation_weight", "class_balance"):
+        for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
-        for name in ("learning_rate", "distillation_temperature"):
+        for name in ("learning_rate", "embedding_rate", "distillation_temperature"):
             if getattr(self, name) <= 0:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: above 0")
-        if self.distillation != bool(self.teacher):
-            problems.add("--distillation and --teacher", "one without the other; accepted: --distillation --teacher FOLDER [FOLDER ...]")
+        if not self.distillation and (self.teacher or self.transfer):
+            problems.add("--teacher or --transfer", "without --distillation nothing would be learnt from it; accepted: with --distillation")
+        if self.teacher_folds < 2:
+            problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
         problems.raise_if_any()
@@ -149,7 +163,10 @@ class PretrainSettings:
     output_dir: str = _flag("outputs/base", "folder for the encoder and its tokenizer")
 
     max_seq_length: int = _flag(64, "longest line in tokens, longer ones are cut")
-    vocab_size: int = _flag(4200, "rows of the vocabulary")
+    vocab_size: int = _flag(3400, "rows of the vocabulary")
+    embedding_dim: int | None = _flag(None, "width of the token embeddings, widened to hidden_dim by a matrix; default: hidden_dim")
+    ngram_rows: int = _flag(0, "rows of a table of hashed n-grams that is added to the token embeddings, a prime; 0: none")
+    ngram_sizes: list[int] = field(default_factory=lambda: [2], metadata={"help": "which n-grams are looked up there: 2, 3 or both"})
     num_layers: int = _flag(2, "encoder layers")
     hidden_dim: int = _flag(128, "width of the encoder")
     num_heads: int = _flag(2, "attention heads a layer")
@@ -160,7 +177,8 @@ class PretrainSettings:
     batch_size: int = _flag(128, "lines a step, of like length")
     learning_rate: float = _flag(2.0e-3, "peak learning rate of AdamW; warms up over 2 %% of the steps, then falls as a cosine")
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
-    mask_share: float = _flag(0.15, "share of the tokens to mask, in spans of 1 to 4")
+    num_proc: int = _flag(2, "processes that tokenise the corpus")
+    mask_share: float = _flag(0.2, "share of the tokens to mask, in spans of 1 to 4")
     bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent processors and GPUs")
     seed: int = _flag(42, "seed of weights, order and masks")
     resume: bool = _flag(False, "go on from the last checkpoint in the output folder")

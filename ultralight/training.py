@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import DEFAULT_THRESHOLD, decide
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
-from ultralight.pruning import EmbeddingPruning, prune
+from ultralight.pruning import EmbeddingPruning, embedding_tables, prune
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 
@@ -56,6 +57,21 @@ class UltraLightTrainer(Trainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         return ShuffledBuckets([len(ids) for ids in rows["input_ids"]], self.args.train_batch_size * self.args.world_size, self.args.seed)
 
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """AdamW, with a higher learning rate for the embeddings."""
+        if self.optimizer is None:
+            decaying = set(self.get_decay_parameter_names(self.model))
+            tables = {id(table.weight) for table in embedding_tables(self.model)}
+            groups: dict[tuple[float, float], list[torch.nn.Parameter]] = defaultdict(list)
+            for name, weights in self.model.named_parameters():
+                rate = self.args.learning_rate * (self.settings.embedding_rate if id(weights) in tables else 1)
+                groups[rate, self.args.weight_decay if name in decaying else 0.0].append(weights)
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer(
+                [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()], **options
+            )
+        return self.optimizer
+
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any) -> Any:
         """Cross-entropy, mixed with the distillation loss where there are teachers."""
         targets = inputs.pop("teacher_probabilities", None)
@@ -74,7 +90,7 @@ def make_trainer(
     splits: DatasetDict,
     schema: LabelSchema,
     settings: TrainSettings,
-    teacher_probabilities: torch.Tensor | None = None,
+    lesson: Dataset | None = None,
 ) -> UltraLightTrainer:
     """Sets up training.
 
@@ -84,11 +100,10 @@ def make_trainer(
         splits: "train" and "validation", each with `query` and `labels`.
         schema: the labels.
         settings: how to train.
-        teacher_probabilities: the teachers' answers to the training queries (queries, sum of values).
+        lesson: what to train on instead of the "train" split: the same queries, and perhaps more, with the teachers' answers as
+            `teacher_probabilities`.
     """
-    train = tokenize(splits["train"], tokenizer)
-    if teacher_probabilities is not None:
-        train = train.add_column("teacher_probabilities", teacher_probabilities.tolist())
+    train = tokenize(splits["train"] if lesson is None else lesson, tokenizer)
     if settings.class_balance:
         model.config.class_weights = class_weights(np.array(splits["train"]["labels"]), schema, settings.class_balance)
     callbacks: list[TrainerCallback] = []

@@ -20,6 +20,8 @@ CHINESE_PUNCTUATION = "，。？！、；：“”‘’（）《》〈〉【】
 # A Latin word or number gets a token of its own when the training texts hold it this often.
 WORD_MIN_COUNT = 3
 WORD_LIMIT = 400
+# A character that a base does not know gets a row of its own when the training queries hold it this often.
+CHARACTER_MIN_COUNT = 3
 
 
 def common_chinese_characters() -> list[str]:
@@ -49,9 +51,7 @@ def build_tokenizer(texts: Iterable[str], max_seq_length: int, vocab_size: int |
         [normalizers.NFKC(), normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True)]
     )
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    words: Counter[str] = Counter()
-    for text in texts:
-        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+    words = _count_words(texts, normalizer, pre_tokenizer)
     frequent = [word for word, count in words.most_common() if len(word) > 1 and count >= WORD_MIN_COUNT and word.isascii()]
     characters: Counter[str] = Counter()
     for word, count in words.items():
@@ -108,10 +108,47 @@ def prune_tokenizer(
     return _finish(pruned, specials, max_seq_length), [row for row, _ in kept]
 
 
+def extend_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], max_seq_length: int
+) -> tuple[PreTrainedTokenizerFast, list[int]]:
+    """Adds the single characters of `texts` that an UltraLight tokenizer does not know, behind its own rows.
+
+    Its own rows keep their numbers: hashes of n-grams are made of them.
+
+    Args:
+        tokenizer: a tokenizer that `build_tokenizer` made.
+        texts: training queries.
+        max_seq_length: length that sequences are cut to, in tokens.
+
+    Returns:
+        The larger tokenizer, and the rows that it has from the old one: all of them.
+    """
+    backend = tokenizer.backend_tokenizer
+    vocabulary = tokenizer.get_vocab()
+    counts = _count_words(texts, backend.normalizer, backend.pre_tokenizer)
+    unknown = [word for word, count in counts.most_common() if len(word) == 1 and count >= CHARACTER_MIN_COUNT and word not in vocabulary]
+    larger = Tokenizer(
+        models.WordPiece(
+            {**vocabulary, **{word: len(vocabulary) + index for index, word in enumerate(unknown)}},
+            unk_token="[UNK]",
+            max_input_chars_per_word=backend.model.max_input_chars_per_word,
+        )
+    )
+    larger.normalizer, larger.pre_tokenizer = backend.normalizer, backend.pre_tokenizer
+    return _finish(larger, SPECIAL_TOKENS, max_seq_length), sorted(vocabulary.values())
+
+
 def save_compact(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
     """Saves a tokenizer with its `tokenizer.json` on one line: half the bytes of the indented file."""
     tokenizer.save_pretrained(folder)
     tokenizer.backend_tokenizer.save(str(Path(folder) / "tokenizer.json"), pretty=False)
+
+
+def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer, pre_tokenizer: pre_tokenizers.PreTokenizer) -> Counter[str]:
+    words: Counter[str] = Counter()
+    for text in texts:
+        words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+    return words
 
 
 def _is_stable(token: str, normalizer: normalizers.Normalizer) -> bool:

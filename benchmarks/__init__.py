@@ -1,0 +1,1 @@
+"""Measurements: accuracy, and later what size and speed cost. Not part of what ships."""

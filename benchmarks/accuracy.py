@@ -1,0 +1,111 @@
+"""Accuracy of the INT8 model against a linear one, on several datasets: `python -m benchmarks.accuracy --help`.
+
+Every choice of a run (epoch, thresholds) is made on its validation split; a test split is read once, at the end of each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ultra_light_predictor import decide
+from ultralight.dataset import find_labels_file, load_splits
+from ultralight.experiment import run
+from ultralight.files import write_text
+from ultralight.linear import LinearClassifier
+from ultralight.problems import InputError
+from ultralight.report import write_metrics
+from ultralight.schema import LabelSchema
+from ultralight.scores import score
+from ultralight.settings import TrainSettings, parse_settings
+from ultralight.teachers import prepare_lesson
+from ultralight.thresholds import tune_thresholds
+
+RESULTS = Path(__file__).parent / "results"
+SCORES = ("micro_f1", "macro_f1", "exact_match")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the flags."""
+    parser = argparse.ArgumentParser(
+        description="Trains with one settings file on each dataset with several seeds, and TF-IDF + logistic regression on the same rows;"
+        " writes benchmarks/results/accuracy.json and accuracy.md (mean and standard deviation over the seeds).",
+        epilog="example: python -m benchmarks.accuracy configs/car_queries_distilled.yaml --dataset data/car_queries my_data --seeds 1 2 3",
+    )
+    parser.add_argument("settings_yaml", nargs="?", default="configs/car_queries_distilled.yaml", help="settings of all runs")
+    parser.add_argument("--dataset", nargs="+", default=["data/car_queries"], help="datasets in any form that train.py reads")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run each; the teachers are shared")
+    parser.add_argument("--output_dir", default="outputs/accuracy", help="folder for the trained models")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table; datasets measured earlier stay in it")
+    parser.add_argument("--set", nargs="*", default=[], metavar="FLAG", help="further flags of train.py, after --set, without their dashes")
+    return parser.parse_args()
+
+
+def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str, Any]:
+    """Scores of the linear model and of a run for each seed on the dataset's test split."""
+    schema = LabelSchema.from_file(settings.config or find_labels_file(dataset))
+    splits, _ = load_splits(dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
+    lesson = prepare_lesson(splits, schema, settings) if settings.distillation else None
+    runs = []
+    for seed in seeds:
+        own = dataclasses.replace(settings, seed=seed, output_dir=str(Path(str(settings.output_dir)) / f"seed_{seed}"))
+        metrics = run(own, lesson)
+        runs.append({part: {name: metrics[part][name] for name in SCORES} for part in ("validation", "test", "test_int8")})
+        runs[-1] |= {"seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]}
+    return {"linear": _linear_scores(splits, schema), "runs": runs, "settings": dataclasses.asdict(settings)}
+
+
+def _linear_scores(splits: Any, schema: LabelSchema) -> dict[str, float]:
+    linear = LinearClassifier(schema).fit(splits["train"]["query"][:], np.array(splits["train"]["labels"]))
+    tuned = tune_thresholds(linear.probabilities(splits["validation"]["query"][:]), np.array(splits["validation"]["labels"]), schema)
+    chosen = decide(linear.probabilities(splits["test"]["query"][:]), schema.sizes, np.array([tuned[label] for label in schema.labels]))
+    scores = score(chosen, np.array(splits["test"]["labels"]), schema)
+    return {name: scores[name] for name in SCORES}
+
+
+def markdown_table(results: dict[str, Any]) -> str:
+    """A row a dataset: the linear model, and mean and standard deviation of the runs."""
+    lines = [
+        "| dataset | TF-IDF + LR: micro / macro-F1 | UltraLight INT8: micro-F1 | macro-F1 | every label right | fp32 micro-F1 | to ship |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        int8 = {key: np.array([run["test_int8"][key] for run in result["runs"]]) for key in SCORES}
+        fp32 = np.mean([run["test"]["micro_f1"] for run in result["runs"]])
+        size = max(run["deployable_bytes"] for run in result["runs"])
+        lines.append(
+            f"| {name} | {result['linear']['micro_f1']:.3f} / {result['linear']['macro_f1']:.3f}"
+            f" | **{int8['micro_f1'].mean():.3f}** ± {int8['micro_f1'].std():.3f} | {int8['macro_f1'].mean():.3f} ± {int8['macro_f1'].std():.3f}"
+            f" | {int8['exact_match'].mean():.3f} | {fp32:.3f} | {size / 1e6:.2f} MB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measures dataset after dataset and keeps what is finished."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    arguments = parse_arguments()
+    table = arguments.results / "accuracy.json"
+    results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+    flags = [part for flag in arguments.set for part in (f"--{flag.split('=', 1)[0]}", flag.split("=", 1)[1])]
+    try:
+        for dataset in arguments.dataset:
+            name = Path(dataset.rstrip("/")).stem
+            own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *flags]
+            results[name] = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
+            write_metrics(table, results)
+            write_text(table.with_suffix(".md"), markdown_table(results))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    print(markdown_table(results))
+
+
+if __name__ == "__main__":
+    main()

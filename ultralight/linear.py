@@ -1,0 +1,50 @@
+"""The linear model that a small network has to beat, and can learn from: TF-IDF of character n-grams, one logistic regression a label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from ultralight.schema import LabelSchema
+
+NGRAMS = (1, 3)
+# Inverse strength of the regularisation.
+C = 10.0
+ITERATIONS = 300
+
+
+class LinearClassifier:
+    """Logistic regressions over TF-IDF-weighted character 1- to 3-grams, one regression a label.
+
+    Args:
+        schema: the labels.
+    """
+
+    def __init__(self, schema: LabelSchema) -> None:
+        self.schema = schema
+        self.vectorizer = TfidfVectorizer(analyzer="char", ngram_range=NGRAMS, min_df=2, sublinear_tf=True)
+        self.regressions: list[LogisticRegression | int] = []
+
+    def fit(self, queries: Sequence[str], labels: np.ndarray) -> LinearClassifier:
+        """Learns from queries and the index of the right value within each label (queries, labels)."""
+        features = self.vectorizer.fit_transform(queries)
+        self.regressions = [
+            LogisticRegression(C=C, max_iter=ITERATIONS).fit(features, column) if len(set(column)) > 1 else int(column[0])
+            for column in np.asarray(labels).T
+        ]
+        return self
+
+    def probabilities(self, queries: Sequence[str]) -> np.ndarray:
+        """Probability of each value within its label (queries, sum of values)."""
+        features = self.vectorizer.transform(queries)
+        answer = np.zeros((len(queries), self.schema.num_values))
+        for (_, columns), regression in zip(self.schema.slices(), self.regressions, strict=True):
+            within = answer[:, columns]
+            if isinstance(regression, int):  # the training queries hold this value only
+                within[:, regression] = 1
+            else:
+                within[:, regression.classes_] = regression.predict_proba(features)
+        return answer
