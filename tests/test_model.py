@@ -70,7 +70,7 @@ def test_a_label_attends_to_the_tokens_that_matter_to_it():
             torch.testing.assert_close(seen[row, label], attention.projection.weight @ (weights @ both))
     # Every head reads its own label's representation: what one label attends to does not touch the others.
     before = model(**inputs).logits
-    attention.relevance.weight[1] += 5
+    attention.relevance.weight[1, 0] += 5
     changed = (model(**inputs).logits - before).abs().amax(0) > 1e-6
     assert changed.tolist() == [False] * 4 + [True] * 3 + [False] * 2
 

@@ -56,7 +56,9 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     first.bert.embeddings.ngram_embeddings.weight.normal_()
     first.bert.save_pretrained(tmp_path / "base_encoder")
     tokenizer.save_pretrained(tmp_path / "base_encoder")
-    second, larger = from_checkpoint(str(tmp_path / "base_encoder"), ["犇犇犇来一杯", *TEXTS], schema, max_seq_length=16, num_hidden_layers=1)
+    second, larger = from_checkpoint(
+        str(tmp_path / "base_encoder"), ["犇犇犇来一杯", *TEXTS], schema, max_seq_length=16, num_hidden_layers=1
+    )
     assert second.config.num_hidden_layers == 1
     ids = larger(TEXTS[0], return_tensors="pt")["input_ids"]
     assert ids.tolist() == [tokenizer(TEXTS[0])["input_ids"]]

@@ -132,7 +132,11 @@ def test_pretraining_reads_nothing_that_is_measured():
     """Neither the project's test file nor any other that it is measured on; their texts and the corpus are not part of the project."""
     if not SHARED.is_dir():
         pytest.skip("the corpus is not here")
-    measured = [ROOT / "data" / "car_queries" / "test.jsonl", *sorted(SHARED.glob("data/*/test.jsonl")), SHARED / "data/bdci_car/train.jsonl"]
+    measured = [
+        ROOT / "data" / "car_queries" / "test.jsonl",
+        *sorted(SHARED.glob("data/*/test.jsonl")),
+        SHARED / "data/bdci_car/train.jsonl",
+    ]
     result = run_script("-m", "benchmarks.leakage", "--measured", *measured)
     assert result.returncode == 0, result.stdout + result.stderr[-2000:]
     assert "car_forum.txt" in result.stdout

@@ -47,7 +47,9 @@ def test_no_teacher_answers_a_query_that_it_was_trained_on(orders, schema, tmp_p
 
 
 def test_a_model_learns_from_teachers_that_are_trained_first(orders, schema, tmp_path, texts):
-    settings = settings_for(orders, tmp_path, epochs=40, teacher_folds=2, linear_teacher=0.3, distillation_weight=1.0, transfer=[str(texts)])
+    settings = settings_for(
+        orders, tmp_path, epochs=40, teacher_folds=2, linear_teacher=0.3, distillation_weight=1.0, transfer=[str(texts)]
+    )
     metrics = run(settings)
     assert metrics["test"]["micro_f1"] > 0.7
     facts = json.loads((tmp_path / "student" / "config.json").read_text(encoding="utf-8"))["training_facts"]

@@ -149,7 +149,7 @@ def _print_report(folder: Path, metrics: dict[str, Any]) -> None:
     if "test_int8" in metrics:
         export = metrics["export"]
         print(
-            f"INT8 decides as fp32 on {export['int8_agreement']:.2%} of the validation labels,"
+            f"INT8 decides as fp32 on {export['int8_agreement']:.2%} of the label decisions it was checked on,"
             f" {export['quantized_operators']} operators quantised"
         )
         print(f"to ship: {metrics['deployable_bytes'] / 1e6:.2f} MB ({', '.join(DEPLOYABLE)})")

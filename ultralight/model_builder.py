@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from configuration_ultralight import UltraLightConfig
-from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLightModel
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
 from ultralight.settings import BASE, SCRATCH, TrainSettings
@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 BASE_FOLDER = Path(__file__).parent.parent / BASE
 # On a processor and for short texts plain attention trains 40 % faster than PyTorch's fused one.
 CPU_ATTENTION = "eager"
-SUPPORTED_TYPES = ("bert", "ultralight")
+# By the type that a checkpoint's configuration names.
+LOADERS = {"bert": (BertModel, AutoTokenizer), UltraLightConfig.model_type: (UltraLightModel, PreTrainedTokenizerFast)}
 
 
 def initializer_range(hidden_size: int) -> float:
@@ -141,17 +142,17 @@ _FOLLOWED = (
 
 
 def _load_checkpoint(name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    """Loads it with classes that are at hand: nothing that a checkpoint brings along is run."""
     try:
-        config = AutoConfig.from_pretrained(name, trust_remote_code=True)
-        if config.model_type not in SUPPORTED_TYPES:
-            raise InputError(f"--model_name {name}: a {config.model_type} model; accepted: {' or '.join(SUPPORTED_TYPES)}")
-        encoder = AutoModel.from_pretrained(name, config=config, trust_remote_code=True)
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=True)
+        kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
+        if kind not in LOADERS:
+            raise InputError(f"--model_name {name}: a {kind} model; accepted: {' or '.join(LOADERS)}")
+        model_class, tokenizer_class = LOADERS[kind]
+        return model_class.from_pretrained(name), tokenizer_class.from_pretrained(name)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"--model_name {name}: no checkpoint can be read from there ({error})") from error
-    return encoder, tokenizer
 
 
 def _check_fit(name: str, source: Any, max_seq_length: int, num_hidden_layers: int, shape: dict[str, Any]) -> None:

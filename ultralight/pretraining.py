@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, TrainingArguments, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForMaskedLM
@@ -22,7 +22,7 @@ from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
 from ultralight.text import bare_key
-from ultralight.training import remove_checkpoints
+from ultralight.training import find_checkpoint, remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 
 HELD_OUT_LINES = 2000
@@ -78,25 +78,25 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     weights = parse_weights(settings.weights, files)
     excluded = {bare_key(query) for name in settings.exclude for query in _queries(name)}
     set_seed(settings.seed)
-    tokenizer = build_tokenizer(
-        (line for file in files if weights[file.stem] for line in iter_lines(file)), settings.max_seq_length, settings.vocab_size
-    )
+    used = [file for file in files if weights[file.stem]]
+    lines = (line for file in used for line in iter_lines(file))
+    tokenizer = build_tokenizer(tqdm(lines, desc="counting characters", unit=" lines"), settings.max_seq_length, settings.vocab_size)
     attention = "sdpa" if torch.cuda.is_available() else CPU_ATTENTION
     model = UltraLightForMaskedLM._from_config(_config(settings, tokenizer), attn_implementation=attention)
-    lines = held_out_lines([file for file in files if weights[file.stem]], excluded, HELD_OUT_LINES)
-    encoded = sorted(tokenizer(lines, truncation=True)["input_ids"], key=len)
+    encoded = sorted(tokenizer(held_out_lines(used, excluded, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
+    arguments = _training_arguments(settings)
+    with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote
+        rows = training_lines(files, weights, excluded, tokenizer, settings.num_proc)
     trainer = PretrainingTrainer(
         model=model,
-        args=_training_arguments(settings),
-        train_dataset=training_lines(files, weights, excluded, tokenizer, settings.num_proc),
+        args=arguments,
+        train_dataset=rows,
         eval_dataset=[{"input_ids": ids} for ids in encoded],
         processing_class=tokenizer,
         data_collator=SpanMasking(tokenizer, settings.mask_share, settings.seed),
         settings=settings,
     )
-    checkpoints = Path(trainer.args.output_dir)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() and settings.resume else None
-    trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=find_checkpoint(trainer, settings.resume))
     metrics = trainer.evaluate()
     if not trainer.is_world_process_zero():
         return {}

@@ -94,12 +94,15 @@ class TrainSettings:
     distillation: bool = _flag(False, "learn from teachers as well as from the labels")
     teacher: list[str] = field(
         default_factory=list,
-        metadata={"help": "folder(s) of trained models; of several, the mean is taught; default: teachers are trained first, by cross-fitting"},
+        metadata={
+            "help": "folder(s) of trained models; of several, the mean is taught; default: teachers are trained first, by cross-fitting"
+        },
     )
     teacher_folds: int = _flag(5, "teachers to train, each without a part of the training queries, which it then labels")
     linear_teacher: float = _flag(0.4, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
     transfer: list[str] = field(
-        default_factory=list, metadata={"help": "text files, one a line, for the trained teachers to label: unlabelled queries of your domain"}
+        default_factory=list,
+        metadata={"help": "text files, one a line, for the trained teachers to label: unlabelled queries of your domain"},
     )
     distillation_weight: float = _flag(0.5, "weight of the teachers against the labels, 0 to 1")
     distillation_temperature: float = _flag(1.0, "softens the teachers' and the model's distributions")

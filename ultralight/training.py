@@ -127,23 +127,30 @@ def make_trainer(
 
 def run_training(trainer: UltraLightTrainer) -> None:
     """Trains to the end or until validation no longer improves; the trainer's model is then the best one."""
+    checkpoint = find_checkpoint(trainer, trainer.settings.resume)
+    with warnings.catch_warnings():
+        # Epochs of a small data set end within one tick of the file system's clock; the numbers of the steps order them.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if trainer.settings.embedding_pruning:
+        prune(trainer.model, trainer.settings.embedding_pruning)
+    trainer.accelerator.wait_for_everyone()
+
+
+def find_checkpoint(trainer: Trainer, resume: bool) -> str | None:
+    """The checkpoint to go on from, if any; without `resume`, those of an interrupted run are removed, with a warning."""
     checkpoints = Path(trainer.args.output_dir)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    if trainer.settings.resume and last is None:
+    if resume and last is None:
         logger.warning("--resume: %s holds no checkpoint; training starts from the beginning", checkpoints)
-    if not trainer.settings.resume and last is not None:
+    if not resume and last is not None:
         logger.warning("%s: checkpoints of an interrupted run are replaced; --resume would have gone on from them", checkpoints)
         trainer.accelerator.wait_for_everyone()
         if trainer.is_world_process_zero():
             shutil.rmtree(checkpoints)
+        last = None
     trainer.accelerator.wait_for_everyone()
-    with warnings.catch_warnings():
-        # Epochs of a small data set end within one tick of the file system's clock; the numbers of the steps order them.
-        warnings.filterwarnings("ignore", message="mtime may not be reliable")
-        trainer.train(resume_from_checkpoint=last if trainer.settings.resume else None)
-    if trainer.settings.embedding_pruning:
-        prune(trainer.model, trainer.settings.embedding_pruning)
-    trainer.accelerator.wait_for_everyone()
+    return last
 
 
 def remove_checkpoints(trainer: Trainer) -> None:
