@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ class UltraLightConfig(PretrainedConfig):
         layer_norm_eps: float = 1e-12,
         pooling: str = "mean+max",
         label_attention: bool = False,
-        projection_dim: int = 96,
+        projection_dim: int = 64,
         label_schema: dict[str, list[str]] | list[tuple[str, list[str]]] | None = None,
         thresholds: dict[str, float] | None = None,
         class_weights: list[float] | None = None,
@@ -122,6 +123,12 @@ class UltraLightConfig(PretrainedConfig):
             "AutoModelForSequenceClassification": "modeling_ultralight.UltraLightForImplicitLabelPrediction",
         }
         super().__init__(pad_token_id=pad_token_id, **kwargs)
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The configuration as JSON, a line for each field: half the bytes of the usual layout, which gives every value a line."""
+        fields = json.loads(super().to_json_string(use_diff))
+        lines = (f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @staticmethod
     def _classification_fields(label_schema: list[list[Any]]) -> dict[str, Any]:

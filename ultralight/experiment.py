@@ -120,6 +120,7 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
         "contradictions",
         "embedding_pruning",
         "class_balance",
+        "joining",
     )
     return {
         **{name: value for name, value in asdict(settings).items() if name in kept},

@@ -16,7 +16,7 @@ from modeling_ultralight import UltraLightForMaskedLM
 from ultralight.batching import ShuffledBuckets
 from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, training_lines
 from ultralight.masking import SpanMasking
-from ultralight.model_builder import CPU_ATTENTION, initializer_range
+from ultralight.model_builder import build, initializer_range
 from ultralight.plots import save_pretraining_curve
 from ultralight.records import read_file
 from ultralight.report import write_metrics
@@ -81,8 +81,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     used = [file for file in files if weights[file.stem]]
     lines = (line for file in used for line in iter_lines(file))
     tokenizer = build_tokenizer(tqdm(lines, desc="counting characters", unit=" lines"), settings.max_seq_length, settings.vocab_size)
-    attention = "sdpa" if torch.cuda.is_available() else CPU_ATTENTION
-    model = UltraLightForMaskedLM._from_config(_config(settings, tokenizer), attn_implementation=attention)
+    model = build(UltraLightForMaskedLM, _config(settings, tokenizer))
     encoded = sorted(tokenizer(held_out_lines(used, excluded, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
     arguments = _training_arguments(settings)
     with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote

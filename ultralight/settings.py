@@ -75,7 +75,7 @@ class TrainSettings:
     intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
     label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
-    projection_dim: int = _flag(96, "width of the reduced representation that all labels share")
+    projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
     epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 5 to 60")
@@ -86,6 +86,9 @@ class TrainSettings:
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
     class_balance: float = _flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
+    )
+    joining: float = _flag(
+        0.3, "share of the training queries that are read together with another one that they do not contradict, anew every epoch"
     )
     embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
     seed: int = _flag(42, "seed of weights and batches")
@@ -99,7 +102,7 @@ class TrainSettings:
         },
     )
     teacher_folds: int = _flag(5, "teachers to train, each without a part of the training queries, which it then labels")
-    linear_teacher: float = _flag(0.4, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
+    linear_teacher: float = _flag(0.5, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
     transfer: list[str] = field(
         default_factory=list,
         metadata={"help": "text files, one a line, for the trained teachers to label: unlabelled queries of your domain"},
@@ -126,7 +129,7 @@ class TrainSettings:
         for name in ("hidden_dim", "num_heads", "intermediate_dim", "epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance"):
+        for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if self.max_seq_length < 3:

@@ -68,8 +68,12 @@ def describe_teachers(settings: TrainSettings) -> str | None:
 def _transfer_texts(settings: TrainSettings, splits: DatasetDict) -> list[str]:
     """The transfer texts, each once, without what a split holds anyway."""
     known = {text_key(query) for rows in splits.values() for query in rows["query"]}
-    lines = (line for file in corpus_files(settings.transfer) for line in iter_lines(file))
-    return list({text_key(line): line for line in lines if text_key(line) not in known}.values())
+    texts = []
+    for line in (line for file in corpus_files(settings.transfer) for line in iter_lines(file)):
+        if text_key(line) not in known:
+            known.add(text_key(line))
+            texts.append(line)
+    return texts
 
 
 def _cross_fit(splits: DatasetDict, texts: Sequence[str], schema: LabelSchema, settings: TrainSettings) -> np.ndarray:

@@ -15,6 +15,7 @@ import evaluate
 import numpy as np
 import torch
 from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
 from transformers import (
     DataCollatorWithPadding,
     EarlyStoppingCallback,
@@ -28,6 +29,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import DEFAULT_THRESHOLD, decide
+from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
 from ultralight.pruning import EmbeddingPruning, embedding_tables, prune
@@ -51,6 +53,17 @@ class UltraLightTrainer(Trainer):
         super().__init__(*args, **kwargs)
         self.schema = schema
         self.settings = settings
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Like any, but of batches in which queries are joined."""
+        plain = self.data_collator
+        # Each process joins other queries.
+        seed = self.args.seed + self.args.process_index
+        self.data_collator = JoiningCollator(self.processing_class, self.schema, self.settings.joining, seed)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = plain
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledBuckets:
         """Rows in batches of like length."""
