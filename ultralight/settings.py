@@ -101,7 +101,7 @@ class TrainSettings:
             "help": "folder(s) of trained models; of several, the mean is taught; default: teachers are trained first, by cross-fitting"
         },
     )
-    teacher_folds: int = _flag(5, "teachers to train, each without a part of the training queries, which it then labels")
+    teacher_folds: int = _flag(4, "teachers to train, each without a part of the training queries, which it then labels")
     linear_teacher: float = _flag(0.5, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
     transfer: list[str] = field(
         default_factory=list,
