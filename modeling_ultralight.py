@@ -64,12 +64,16 @@ class NgramEmbedding(nn.Embedding):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Sum of the rows of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
-        shifted = [input_ids, *(nn.functional.pad(input_ids, (back, 0))[:, : input_ids.shape[1]] for back in (1, 2))]
-        total = 0
-        for factors in self.factors:
-            keys = sum(factor * ids for factor, ids in zip(factors, shifted, strict=False))
-            total = total + super().forward((keys + len(factors)) % self.num_embeddings)
-        return total
+        length = input_ids.shape[1]
+        shifted = [input_ids, *(nn.functional.pad(input_ids, (back, 0))[:, :length] for back in (1, 2))]
+        looked_up = [super(NgramEmbedding, self).forward(self._rows(shifted, factors)) for factors in self.factors]
+        return sum(looked_up[1:], start=looked_up[0])
+
+    def _rows(self, shifted: list[Tensor], factors: tuple[int, ...]) -> Tensor:
+        keys = shifted[0] * factors[0] + len(factors)
+        for ids, factor in zip(shifted[1:], factors[1:], strict=False):
+            keys = keys + ids * factor
+        return keys % self.num_embeddings
 
 
 class UltraLightEmbeddings(BertEmbeddings):

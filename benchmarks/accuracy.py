@@ -57,8 +57,8 @@ def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str
     for seed in seeds:
         own = dataclasses.replace(settings, seed=seed, output_dir=str(Path(str(settings.output_dir)) / f"seed_{seed}"))
         metrics = run(own, lesson)
-        runs.append({part: {name: metrics[part][name] for name in SCORES} for part in ("validation", "test", "test_int8")})
-        runs[-1] |= {"seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]}
+        scores: dict[str, Any] = {part: {name: metrics[part][name] for name in SCORES} for part in ("validation", "test", "test_int8")}
+        runs.append({**scores, "seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]})
     return {"linear": _linear_scores(splits, schema), "runs": runs, "settings": dataclasses.asdict(settings)}
 
 

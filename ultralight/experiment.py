@@ -114,7 +114,7 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
         "epochs",
         "batch_size",
         "learning_rate",
-        "embedding_rate",
+        "encoder_rate",
         "seed",
         "split_seed",
         "contradictions",

@@ -20,7 +20,7 @@ from ultralight.problems import InputError, Problems, nearest
 BASE, SCRATCH = "base", "scratch"
 # What 3,000 to 8,000 queries need; few queries are read again and again, but not for ever.
 STEPS = 2400
-EPOCHS_RANGE = (5, 60)
+EPOCHS_RANGE = (8, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -78,11 +78,14 @@ class TrainSettings:
     projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
-    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 5 to 60")
+    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
     early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
     batch_size: int = _flag(32, "queries a step")
-    learning_rate: float = _flag(1.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
-    embedding_rate: float = _flag(3.0, "learning rate of the embeddings in multiples of the others': most rows are met seldom")
+    learning_rate: float = _flag(3.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
+    encoder_rate: float = _flag(
+        0.3,
+        "learning rate of the encoder's layers in multiples of that of embeddings and heads, which have more to learn from fewer queries",
+    )
     weight_decay: float = _flag(0.01, "weight decay of AdamW")
     class_balance: float = _flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
@@ -134,7 +137,7 @@ class TrainSettings:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
-        for name in ("learning_rate", "embedding_rate", "distillation_temperature"):
+        for name in ("learning_rate", "encoder_rate", "distillation_temperature"):
             if getattr(self, name) <= 0:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: above 0")
         if not self.distillation and (self.teacher or self.transfer):

@@ -32,7 +32,7 @@ from ultra_light_predictor import DEFAULT_THRESHOLD, decide
 from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
-from ultralight.pruning import EmbeddingPruning, embedding_tables, prune
+from ultralight.pruning import EmbeddingPruning, prune
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 
@@ -47,7 +47,10 @@ TIE_BREAK = 1e-5
 
 
 class UltraLightTrainer(Trainer):
-    """A Trainer that mixes the teachers' answers, where the batch holds them, with the labels."""
+    """A Trainer that joins training queries, and mixes the teachers' answers, where the batch holds them, with the labels."""
+
+    data_collator: Any
+    optimizer: Any
 
     def __init__(self, *args: Any, schema: LabelSchema, settings: TrainSettings, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -71,13 +74,13 @@ class UltraLightTrainer(Trainer):
         return ShuffledBuckets([len(ids) for ids in rows["input_ids"]], self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """AdamW, with a higher learning rate for the embeddings."""
+        """AdamW, with a lower learning rate for the encoder's layers."""
         if self.optimizer is None:
             decaying = set(self.get_decay_parameter_names(self.model))
-            tables = {id(table.weight) for table in embedding_tables(self.model)}
+            encoder = {id(weights) for weights in self.model.bert.encoder.parameters()}
             groups: dict[tuple[float, float], list[torch.nn.Parameter]] = defaultdict(list)
             for name, weights in self.model.named_parameters():
-                rate = self.args.learning_rate * (self.settings.embedding_rate if id(weights) in tables else 1)
+                rate = self.args.learning_rate * (self.settings.encoder_rate if id(weights) in encoder else 1)
                 groups[rate, self.args.weight_decay if name in decaying else 0.0].append(weights)
             optimizer, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer(
