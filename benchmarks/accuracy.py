@@ -95,18 +95,20 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parse_arguments()
     table = arguments.results / "accuracy.json"
-    results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
     flags = [part for flag in arguments.set for part in (f"--{flag.split('=', 1)[0]}", flag.split("=", 1)[1])]
     try:
         for dataset in arguments.dataset:
             name = Path(dataset.rstrip("/")).stem
             own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *flags]
-            results[name] = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
+            measured = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
+            # Read now, not before: another run may have added its datasets meanwhile.
+            results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+            results[name] = measured
             write_metrics(table, results)
             write_text(table.with_suffix(".md"), markdown_table(results))
     except InputError as error:
         sys.exit(f"error: {error}")
-    print(markdown_table(results))
+    print(table.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
