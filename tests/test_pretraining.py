@@ -5,14 +5,13 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks.leakage import find
 from tests.conftest import ROOT, SHARED, SMALL_MODEL, order_rows, run_script, write_jsonl
 from ultralight.corpus import corpus_files, held_out_lines, is_held_out, iter_lines, parse_weights, training_lines
 from ultralight.experiment import run
 from ultralight.masking import SpanMasking
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
-from ultralight.text import bare_key
+from ultralight.text import ForbiddenTexts
 from ultralight.vocabulary import build_tokenizer
 
 LINES = [
@@ -61,9 +60,9 @@ def test_a_batch_always_has_something_to_predict(tokenizer):
 def test_training_lines_leave_out_what_is_held_out_or_forbidden(corpus, tokenizer):
     files = corpus_files([str(corpus)])
     forbidden = LINES[0].replace("，", " ！")
-    rows = training_lines(files, parse_weights(["other=0"], files), {bare_key(forbidden)}, tokenizer)
+    rows = training_lines(files, parse_weights(["other=0"], files), ForbiddenTexts([forbidden]), tokenizer)
     seen = Counter(tuple(ids) for ids in rows["input_ids"])
-    wanted = [line for line in LINES if not is_held_out(line) and line != LINES[0]]
+    wanted = [line for line in LINES if not is_held_out(line) and LINES[0] not in line]  # 10号店 … holds 0号店 … whole
     assert len(wanted) < len(LINES) - 1
     assert seen == Counter(tuple(tokenizer(line, truncation=True)["input_ids"]) for line in wanted)
     assert rows["length"][:] == [len(ids) for ids in rows["input_ids"]]
@@ -71,7 +70,7 @@ def test_training_lines_leave_out_what_is_held_out_or_forbidden(corpus, tokenize
 
 def test_lines_carry_the_weight_of_their_file(corpus, tokenizer):
     files = corpus_files([str(corpus)])
-    rows = training_lines(files, parse_weights(["other=3", "shops=0.5"], files), set(), tokenizer)
+    rows = training_lines(files, parse_weights(["other=3", "shops=0.5"], files), ForbiddenTexts([]), tokenizer)
     assert Counter(rows["weight"]) == {
         3.0: sum(not is_held_out(line) for line in iter_lines(corpus / "other.txt")),
         0.5: sum(not is_held_out(line) for line in LINES),
@@ -79,7 +78,7 @@ def test_lines_carry_the_weight_of_their_file(corpus, tokenizer):
 
 
 def test_held_out_lines_are_the_ones_that_training_skips(corpus):
-    lines = held_out_lines(corpus_files([str(corpus / "shops.txt")]), set(), 100)
+    lines = held_out_lines(corpus_files([str(corpus / "shops.txt")]), ForbiddenTexts([]), 100)
     assert lines
     assert all(is_held_out(line) for line in lines)
 
@@ -121,10 +120,11 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     assert metrics["test"]["micro_f1"] > 0.5
 
 
-def test_measured_texts_are_found_in_a_corpus():
-    measured = {bare_key("这车的后备箱，能不能放下两个婴儿车呢？"), bare_key("省油")}
-    lines = ["省油！", "省油的车", "他问：这车的后备箱能不能放下两个婴儿车呢", "后备箱能放婴儿车"]
-    assert list(find(lines, measured)) == [("省油！", True), ("他问：这车的后备箱能不能放下两个婴儿车呢", False)]
+def test_forbidden_texts_are_found_whole_or_quoted():
+    forbidden = ForbiddenTexts(["这车的后备箱，能不能放下两个婴儿车呢？", "省油", "……"])
+    lines = ["省油！", "省油的车", "他问：这车的后备箱能不能放下两个婴儿车呢", "后备箱能放婴儿车", "！"]
+    assert [forbidden.equal(line) for line in lines] == [True, False, False, False, False]
+    assert [forbidden.held_by(line) for line in lines] == [True, False, True, False, False]
 
 
 @pytest.mark.slow

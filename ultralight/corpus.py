@@ -14,7 +14,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, load_
 from transformers import PreTrainedTokenizerFast
 
 from ultralight.problems import InputError
-from ultralight.text import bare_key, text_key
+from ultralight.text import ForbiddenTexts, text_key
 
 # One line in so many is held out.
 HELD_OUT = 500
@@ -61,9 +61,9 @@ def is_held_out(line: str) -> bool:
     return zlib.crc32(text_key(line).encode()) % HELD_OUT == 0
 
 
-def held_out_lines(files: Sequence[Path], excluded: set[str], limit: int) -> list[str]:
+def held_out_lines(files: Sequence[Path], forbidden: ForbiddenTexts, limit: int) -> list[str]:
     """A fixed sample of the held-out lines of all files."""
-    lines = [line for file in files for line in iter_lines(file) if is_held_out(line) and bare_key(line) not in excluded]
+    lines = [line for file in files for line in iter_lines(file) if is_held_out(line) and not forbidden.held_by(line)]
     return random.Random(0).sample(lines, min(limit, len(lines)))
 
 
@@ -77,14 +77,18 @@ def iter_lines(file: Path) -> Iterator[str]:
 
 
 def training_lines(
-    files: Sequence[Path], weights: dict[str, float], excluded: set[str], tokenizer: PreTrainedTokenizerFast, num_proc: int | None = None
+    files: Sequence[Path],
+    weights: dict[str, float],
+    forbidden: ForbiddenTexts,
+    tokenizer: PreTrainedTokenizerFast,
+    num_proc: int | None = None,
 ) -> Dataset:
     """Token ids of the training lines, in a file mapped to memory: a corpus may be larger than it.
 
     Args:
         files: text, one sentence a line.
         weights: file stem -> how often its lines are drawn, relative to their number; files that are never drawn are not read.
-        excluded: `bare_key` of texts that must not be read.
+        forbidden: texts that must not be read.
         tokenizer: cuts lines to its maximum length.
         num_proc: processes that tokenise.
 
@@ -95,7 +99,7 @@ def training_lines(
     for file in files:
         if weights[file.stem] > 0:
             part = _read(file).map(
-                partial(_tokenize, tokenizer=tokenizer, excluded=excluded, weight=weights[file.stem]),
+                partial(_tokenize, tokenizer=tokenizer, forbidden=forbidden, weight=weights[file.stem]),
                 batched=True,
                 remove_columns=["text"],
                 features=FEATURES,
@@ -112,12 +116,13 @@ def _read(file: Path) -> Dataset:
     return load_dataset("text", data_files=str(file), split="train")
 
 
-def _tokenize(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, excluded: set[str], weight: float) -> dict[str, list[Any]]:
-    wanted = [text for text in rows["text"] if _is_for_training(text, excluded)]
+def _tokenize(
+    rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerFast, forbidden: ForbiddenTexts, weight: float
+) -> dict[str, list[Any]]:
+    wanted = [text for text in rows["text"] if _is_for_training(text, forbidden)]
     encoded = tokenizer(wanted, truncation=True)["input_ids"] if wanted else []
     return {"input_ids": encoded, "length": [len(ids) for ids in encoded], "weight": [weight] * len(encoded)}
 
 
-def _is_for_training(text: str, excluded: set[str]) -> bool:
-    key = bare_key(text)
-    return bool(key) and key not in excluded and not is_held_out(text)
+def _is_for_training(text: str, forbidden: ForbiddenTexts) -> bool:
+    return bool(text_key(text)) and not is_held_out(text) and not forbidden.held_by(text)

@@ -21,7 +21,7 @@ from ultralight.plots import save_pretraining_curve
 from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
-from ultralight.text import bare_key
+from ultralight.text import ForbiddenTexts
 from ultralight.training import find_checkpoint, remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 
@@ -76,16 +76,16 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     """
     files = corpus_files(settings.corpus)
     weights = parse_weights(settings.weights, files)
-    excluded = {bare_key(query) for name in settings.exclude for query in _queries(name)}
+    forbidden = ForbiddenTexts(query for name in settings.exclude for query in _queries(name))
     set_seed(settings.seed)
     used = [file for file in files if weights[file.stem]]
     lines = (line for file in used for line in iter_lines(file))
     tokenizer = build_tokenizer(tqdm(lines, desc="counting characters", unit=" lines"), settings.max_seq_length, settings.vocab_size)
     model = build(UltraLightForMaskedLM, _config(settings, tokenizer))
-    encoded = sorted(tokenizer(held_out_lines(used, excluded, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
+    encoded = sorted(tokenizer(held_out_lines(used, forbidden, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
     arguments = _training_arguments(settings)
     with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote
-        rows = training_lines(files, weights, excluded, tokenizer, settings.num_proc)
+        rows = training_lines(files, weights, forbidden, tokenizer, settings.num_proc)
     trainer = PretrainingTrainer(
         model=model,
         args=arguments,
