@@ -83,7 +83,7 @@ def test_the_base_knows_where_it_comes_from():
     tokenizer = PreTrainedTokenizerFast.from_pretrained(ROOT / "base")
     queries = list(iter_lines(ROOT / "data" / "car_queries" / "train.jsonl"))
     ids = [token for row in tokenizer(queries)["input_ids"] for token in row]
-    assert np.mean(np.array(ids) == tokenizer.unk_token_id) < 0.005
+    assert np.mean(np.array(ids) == tokenizer.unk_token_id) < 0.015
     # The card names every text that the settings name.
     card = (ROOT / "base" / "README.md").read_text(encoding="utf-8")
     for item in report["settings"]["weights"]:

@@ -36,6 +36,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+        Path(partial).chmod(0o644)  # a temporary file is for its owner's eyes only
         Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
