@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("settings_yaml", nargs="?", default="configs/car_queries_distilled.yaml", help="settings of all runs")
     parser.add_argument("--dataset", nargs="+", default=["data/car_queries"], help="datasets in any form that train.py reads")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one run each; the teachers are shared")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="one run each; the teachers are shared")
     parser.add_argument("--output_dir", default="outputs/accuracy", help="folder for the trained models")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table; datasets measured earlier stay in it")
     parser.add_argument("--set", nargs="*", default=[], metavar="FLAG", help="further flags of train.py, after --set, without their dashes")
