@@ -39,15 +39,6 @@ def copy_code(folder: str | Path) -> None:
             shutil.copyfile(source, target)
 
 
-class _SavesItsCode:
-    """Puts the code that loads a model beside its weights, also when it was itself loaded as remote code."""
-
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Saves weights, configuration and the code that loads them."""
-        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
-        copy_code(save_directory)
-
-
 class NgramEmbedding(nn.Embedding):
     """One table for all n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
 
@@ -98,40 +89,35 @@ class UltraLightEmbeddings(BertEmbeddings):
         return super().forward(inputs_embeds=inputs_embeds, **more)
 
 
-class UltraLightPreTrainedModel(_SavesItsCode, BertPreTrainedModel):
-    """What the models with a head share: how weights begin."""
+class _UltraLightMixin:
+    """What all models share: their configuration, how weights begin, and that the code that loads them travels with them."""
 
     config_class = UltraLightConfig
 
     def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        _init_ultralight_weights(module)
+        """N-grams begin at zero: one that training never meets then says nothing, instead of noise."""
+        super()._init_weights(module)  # type: ignore[misc]
+        if isinstance(module, NgramEmbedding):
+            nn.init.zeros_(module.weight)
+        elif isinstance(module, AlbertMLMHead):
+            nn.init.zeros_(module.bias)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Saves weights, configuration and the code that loads them, also when that was itself loaded as remote code."""
+        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+        copy_code(save_directory)
 
 
-def _init_ultralight_weights(module: nn.Module) -> None:
-    """N-grams begin at zero: one that training never meets then says nothing, instead of noise."""
-    if isinstance(module, NgramEmbedding):
-        nn.init.zeros_(module.weight)
-    elif isinstance(module, AlbertMLMHead):
-        nn.init.zeros_(module.bias)
-
-
-class UltraLightModel(_SavesItsCode, BertModel):
+class UltraLightModel(_UltraLightMixin, BertModel):
     """The encoder: transformers' own BERT layers over `UltraLightEmbeddings`, without BERT's pooler."""
-
-    config_class = UltraLightConfig
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
         self.embeddings = UltraLightEmbeddings(config)
         self.post_init()
 
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        _init_ultralight_weights(module)
 
-
-class UltraLightForMaskedLM(UltraLightPreTrainedModel):
+class UltraLightForMaskedLM(_UltraLightMixin, BertPreTrainedModel):
     """The encoder with a head for masked language modelling, to pre-train it."""
 
     _tied_weights_keys: ClassVar[dict[str, str]] = {
@@ -214,7 +200,7 @@ class LabelAttention(nn.Module):
         return self.projection(relevance.softmax(1).transpose(1, 2) @ torch.cat([states, embedded], dim=-1))
 
 
-class UltraLightForImplicitLabelPrediction(UltraLightPreTrainedModel):
+class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel):
     """Says for every label of the schema which of its values a query implies.
 
     Args:

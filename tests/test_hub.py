@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tests.conftest import ROOT, order_rows, run_script
+from tests.test_shipped import LOAD as SHIPPED
 from ultra_light_predictor import UltraLightPredictor
 
 QUERIES = [row["query"] for row in order_rows()][:12]
@@ -87,6 +88,11 @@ def test_a_stranger_loads_the_folder_with_transformers_5(trained, tmp_path):
     assert installed.returncode == 0, installed.stderr[-2000:]
     runner = ("-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", str(python))
     assert check_loading(trained[0], tmp_path, runner)["version"].startswith("5.")
+    # The shipped model too, whose hashed n-grams begin at zero and must not end there.
+    shown = run_script(*runner, "-c", SHIPPED, HF_MODULES_CACHE=str(tmp_path / "shipped_modules"))
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    here = run_script("-c", SHIPPED, HF_MODULES_CACHE=str(tmp_path / "modules_here"))
+    assert json.loads(shown.stdout)["probabilities"] == pytest.approx(json.loads(here.stdout)["probabilities"], abs=1e-5)
 
 
 @pytest.mark.parametrize(("file", "quantize"), [("model.onnx", False), ("model_quantized.onnx", True)])
