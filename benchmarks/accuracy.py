@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="one run each; the teachers are shared")
     parser.add_argument("--output_dir", default="outputs/accuracy", help="folder for the trained models")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table; datasets measured earlier stay in it")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FLAG", help="further flags of train.py, after --set, without their dashes")
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py")
     return parser.parse_args()
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parse_arguments()
     table = arguments.results / "accuracy.json"
-    flags = [part for flag in arguments.set for part in (f"--{flag.split('=', 1)[0]}", flag.split("=", 1)[1])]
+    flags = [part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value)]
     try:
         for dataset in arguments.dataset:
             name = Path(dataset.rstrip("/")).stem

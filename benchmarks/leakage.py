@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from ultralight.corpus import corpus_files, iter_lines, parse_weights
+from ultralight.corpus import corpus_files, forbidden_texts, iter_lines, parse_weights
 from ultralight.problems import InputError
 from ultralight.report import format_table
 from ultralight.settings import PretrainSettings, parse_settings
-from ultralight.text import ForbiddenTexts
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -22,13 +20,8 @@ def parse_arguments() -> argparse.Namespace:
         " Exits with 1 where such a line would be read in pre-training: name the dataset under `exclude` in the settings then."
     )
     parser.add_argument("settings_yaml", nargs="?", default="configs/pretrain.yaml", help="settings of the pre-training")
-    parser.add_argument("--measured", nargs="+", required=True, help="datasets whose queries must not be read: .jsonl files")
+    parser.add_argument("--measured", nargs="+", required=True, help="files with the queries that must not be read")
     return parser.parse_args()
-
-
-def texts_of(names: Sequence[str]) -> ForbiddenTexts:
-    """The queries of datasets."""
-    return ForbiddenTexts(query for file in corpus_files(names) for query in iter_lines(file))
 
 
 def main() -> None:
@@ -38,7 +31,7 @@ def main() -> None:
         settings = parse_settings([arguments.settings_yaml], None, PretrainSettings)
         files = corpus_files(settings.corpus)
         weights = parse_weights(settings.weights, files)
-        measured, excluded = texts_of(arguments.measured), texts_of(settings.exclude)
+        measured, excluded = forbidden_texts(arguments.measured), forbidden_texts(settings.exclude)
     except InputError as error:
         sys.exit(f"error: {error}")
     rows, leaks = [], 0

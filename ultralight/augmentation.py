@@ -45,13 +45,14 @@ class JoiningCollator:
             return False
         # Unlabelled queries (-100) fit none: what is not known cannot be merged.
         return all(
-            one >= 0 and other >= 0 and (one == other or 0 in (one, other)) for one, other in zip(*_labels(first, second), strict=True)
+            one >= 0 and other >= 0 and (one == other or 0 in (one, other))
+            for one, other in zip(first["labels"], second["labels"], strict=True)
         )
 
     def _join(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         # [CLS] first [SEP] + [CLS] second [SEP] -> [CLS] first second [SEP]
         joined = {name: [*first[name][:-1], *second[name][1:]] for name in ("input_ids", "attention_mask")}
-        joined["labels"] = [max(pair) for pair in zip(*_labels(first, second), strict=True)]
+        joined["labels"] = [max(pair) for pair in zip(first["labels"], second["labels"], strict=True)]
         if "teacher_probabilities" in first:
             answers = np.array(first["teacher_probabilities"]), np.array(second["teacher_probabilities"])
             joined["teacher_probabilities"] = join_probabilities(*answers, self.schema).tolist()
@@ -72,7 +73,3 @@ def join_probabilities(first: np.ndarray, second: np.ndarray, schema: LabelSchem
         joined[columns] = one + one[0] * other
         joined[columns.start] = one[0] * other[0]
     return joined
-
-
-def _labels(first: dict[str, Any], second: dict[str, Any]) -> tuple[list[int], list[int]]:
-    return first["labels"], second["labels"]

@@ -14,6 +14,7 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, load_
 from transformers import PreTrainedTokenizerFast
 
 from ultralight.problems import InputError
+from ultralight.records import read_file
 from ultralight.text import ForbiddenTexts, text_key
 
 # One line in so many is held out.
@@ -54,6 +55,16 @@ def parse_weights(weights: Sequence[str], files: Sequence[Path]) -> dict[str, fl
             raise InputError(f"--weights {item}: accepted: NAME=NUMBER, NAME one of {', '.join(parsed)}, NUMBER at least 0")
         parsed[name] = value
     return parsed
+
+
+def forbidden_texts(datasets: Sequence[str]) -> ForbiddenTexts:
+    """The queries of datasets, in any form that training reads from a file, as texts that must not be read.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    records = (record for name in datasets for record in read_file(Path(name)))
+    return ForbiddenTexts(str(record.content.get("query", "")) for record in records if isinstance(record.content, dict))
 
 
 def is_held_out(line: str) -> bool:

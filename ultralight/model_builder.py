@@ -109,24 +109,24 @@ def from_checkpoint(
     source = encoder.config
     _check_fit(name, source, max_seq_length, num_hidden_layers, shape)
     if source.model_type == UltraLightConfig.model_type:
-        smaller, rows = extend_tokenizer(tokenizer, texts, max_seq_length)
+        fitted, rows = extend_tokenizer(tokenizer, texts, max_seq_length)
     else:
-        smaller, rows = prune_tokenizer(tokenizer, texts, max_seq_length)
+        fitted, rows = prune_tokenizer(tokenizer, texts, max_seq_length)
         logger.info("%s: %d of %d vocabulary rows taken over", name, len(rows), source.vocab_size)
     config = UltraLightConfig(
         **{field: getattr(source, field) for field in _FOLLOWED if hasattr(source, field)},
-        vocab_size=len(smaller),
+        vocab_size=len(fitted),
         initializer_range=initializer_range(source.hidden_size),
         num_hidden_layers=num_hidden_layers,
         max_seq_length=max_seq_length,
         max_position_embeddings=max_seq_length,
         label_schema=schema.to_dict(),
-        pad_token_id=smaller.pad_token_id,
+        pad_token_id=fitted.pad_token_id,
         **{key: value for key, value in shape.items() if key not in _FOLLOWED},
     )
     model = build(UltraLightForImplicitLabelPrediction, config)
     _copy_weights(encoder, model, rows, max_seq_length)
-    return model, smaller
+    return model, fitted
 
 
 # Fields of the configuration that a checkpoint decides.
@@ -169,7 +169,7 @@ def _check_fit(name: str, source: Any, max_seq_length: int, num_hidden_layers: i
 
 
 def _copy_weights(encoder: BertModel, model: UltraLightForImplicitLabelPrediction, rows: list[int], positions: int) -> None:
-    """Copies what the smaller encoder has a place for: the vocabulary's `rows`, reachable positions, the first layers.
+    """Copies what the new encoder has a place for: the vocabulary's `rows`, reachable positions, the first layers.
 
     Vocabulary rows beyond those that the checkpoint has keep their random weights; places beyond its last begin like the last.
     """

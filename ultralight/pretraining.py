@@ -14,14 +14,12 @@ from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, Train
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForMaskedLM
 from ultralight.batching import ShuffledBuckets
-from ultralight.corpus import corpus_files, held_out_lines, iter_lines, parse_weights, training_lines
+from ultralight.corpus import corpus_files, forbidden_texts, held_out_lines, iter_lines, parse_weights, training_lines
 from ultralight.masking import SpanMasking
 from ultralight.model_builder import build, initializer_range
 from ultralight.plots import save_pretraining_curve
-from ultralight.records import read_file
 from ultralight.report import write_metrics
 from ultralight.settings import PretrainSettings
-from ultralight.text import ForbiddenTexts
 from ultralight.training import find_checkpoint, remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 
@@ -76,7 +74,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     """
     files = corpus_files(settings.corpus)
     weights = parse_weights(settings.weights, files)
-    forbidden = ForbiddenTexts(query for name in settings.exclude for query in _queries(name))
+    forbidden = forbidden_texts(settings.exclude)
     set_seed(settings.seed)
     used = [file for file in files if weights[file.stem]]
     lines = (line for file in used for line in iter_lines(file))
@@ -102,10 +100,6 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     report = _save(trainer, tokenizer, settings, metrics)
     remove_checkpoints(trainer)
     return report
-
-
-def _queries(name: str) -> list[str]:
-    return [str(record.content.get("query", "")) for record in read_file(Path(name)) if isinstance(record.content, dict)]
 
 
 def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
