@@ -18,6 +18,7 @@ from ultralight.vocabulary import CONTINUATION, SPECIAL_TOKENS, basic_tokens, co
 VOCABULARY = 30_522
 OLD_LENGTH = 32
 PROJECTION = 64
+BATCH = 32
 OLD_RECIPE = "old_recipe"
 # Encoder layers, width and heads.
 SHAPES = {OLD_RECIPE: (2, 128, 2), "bert": (12, 768, 12), "bert_light": (6, 768, 12)}
@@ -51,7 +52,7 @@ def train(job: Job) -> dict[str, Any]:
         return {"note": "random weights"}
 
     def candidate(setting: Setting) -> TorchScorer:
-        trained = fit(_new_model(job, tokenizer), tokenizer, job, setting.learning_rate, 1 if job.quick else setting.epochs)
+        trained = fit(_new_model(job, tokenizer), tokenizer, job, setting.learning_rate, 1 if job.quick else setting.epochs, BATCH)
         return TorchScorer(quantize(trained), tokenizer, job.schema.sizes, padding="max_length")
 
     best, facts = search(job.grid(GRID), candidate, job)

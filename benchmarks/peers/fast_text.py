@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class Setting:
     lr: float
     epoch: int
     wordNgrams: int
-    dim: int = 32
+    dim: int
     bucket: int = 100_000
 
 
@@ -37,7 +38,7 @@ class Cut:
     cutoff: int
 
 
-GRID = tuple(Setting(lr, epoch, ngrams) for lr in (0.3, 1.0) for epoch in (15, 40) for ngrams in (2, 3))
+GRID = tuple(Setting(*point) for point in product((0.5, 1.0), (5, 15), (2, 3), (32, 64)))
 CUTS = (Cut(10_000), Cut(30_000))
 
 

@@ -17,6 +17,9 @@ from benchmarks.peers.torch_training import TorchScorer, fit
 from benchmarks.runtimes.static import WEIGHTS
 from ultralight.vocabulary import SPECIAL_TOKENS
 
+# Steps are cheap, what surrounds them is not.
+BATCH = 128
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -25,10 +28,10 @@ class Setting:
     vocabulary: int
     learning_rate: float
     width: int = 64
-    epochs: int = 25
+    epochs: int = 30
 
 
-GRID = tuple(Setting(vocabulary, rate) for vocabulary in (4_000, 12_000) for rate in (3e-3, 1e-2))
+GRID = tuple(Setting(vocabulary, rate) for vocabulary in (4_000, 8_000) for rate in (1e-2, 3e-2))
 
 
 class MeanOfEmbeddings(nn.Module):
@@ -71,7 +74,7 @@ def train(job: Job) -> dict[str, Any]:
         tokenizer = build_tokenizer(job.queries("train"), setting.vocabulary)
         torch.manual_seed(0)
         model = MeanOfEmbeddings(len(tokenizer), setting.width, job.schema.sizes)
-        trained = fit(model, tokenizer, job, setting.learning_rate, 1 if job.quick else setting.epochs)
+        trained = fit(model, tokenizer, job, setting.learning_rate, 1 if job.quick else setting.epochs, BATCH)
         return TorchScorer(trained, tokenizer, job.schema.sizes)
 
     best, facts = search(job.grid(GRID), candidate, job)

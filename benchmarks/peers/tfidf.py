@@ -30,7 +30,7 @@ class Setting:
     strength: float
 
 
-GRID = (Setting((1, 3), 10), Setting((1, 3), 3), Setting((1, 3), 30), Setting((1, 2), 10))
+GRID = (Setting((1, 3), 10), Setting((1, 3), 30), Setting((1, 3), 100), Setting((1, 2), 30))
 
 
 class LinearScorer:

@@ -24,13 +24,13 @@ from benchmarks.runtimes.answers import Answers, softmax_within
 from ultralight.scores import score
 from ultralight.training import tokenize
 
-BATCH = 32
+EVAL_BATCH = 128
 PATIENCE = 3
 WARMUP = 0.06
 SEED = 42
 
 
-def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning_rate: float, epochs: int) -> nn.Module:
+def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning_rate: float, epochs: int, batch: int) -> nn.Module:
     """Trains a module that returns `loss` and `logits`; the epoch with the best validation micro-F1 is kept.
 
     Masked padding changes no answer, so batches are padded to their longest query, whatever the runtime pads to.
@@ -41,6 +41,7 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
         job: the data.
         learning_rate: peak of AdamW's.
         epochs: at most.
+        batch: queries a step.
     """
     set_seed(SEED)
     answers = Answers(job.schema.to_dict(), {})
@@ -49,13 +50,13 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
         chosen = answers.decide(softmax_within(np.asarray(prediction.predictions), job.schema.sizes))
         return {"micro_f1": score(chosen, np.asarray(prediction.label_ids), job.schema)["micro_f1"]}
 
-    steps = -(-len(job.splits["train"]) // BATCH) * epochs
+    steps = -(-len(job.splits["train"]) // batch) * epochs
     with tempfile.TemporaryDirectory(dir=job.folder) as checkpoints:
         arguments = TrainingArguments(
             output_dir=checkpoints,
             num_train_epochs=epochs,
-            per_device_train_batch_size=BATCH,
-            per_device_eval_batch_size=4 * BATCH,
+            per_device_train_batch_size=batch,
+            per_device_eval_batch_size=EVAL_BATCH,
             learning_rate=learning_rate,
             weight_decay=0.01,
             warmup_steps=int(WARMUP * steps),
@@ -105,8 +106,8 @@ class TorchScorer:
         """Probability of every value within its label (queries, sum of values)."""
         rows: list[Any] = []
         with torch.inference_mode():
-            for start in range(0, len(queries), BATCH):
-                part = list(queries[start : start + BATCH])
+            for start in range(0, len(queries), EVAL_BATCH):
+                part = list(queries[start : start + EVAL_BATCH])
                 batch = self.tokenizer(part, padding=self.padding, truncation=True, return_tensors="pt")
                 rows.append(self.model(batch["input_ids"], batch["attention_mask"])["logits"].numpy())
         return softmax_within(np.concatenate(rows), self.sizes)
