@@ -41,6 +41,16 @@ def copy_code(folder: str | Path) -> None:
             shutil.copyfile(source, target)
 
 
+def round_rows(rows: Tensor, bits: int) -> Tensor:
+    """Rows (..., embedding_size) as integers of `bits` bits with a scale for each row would give them back.
+
+    Gradients pass as if nothing was rounded (Bengio et al., 2013, "straight-through"): training finds weights that bear it.
+    """
+    exact = rows.detach()
+    scales = exact.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / (2 ** (bits - 1) - 1)
+    return rows + ((exact / scales).round() * scales - exact)
+
+
 class NgramEmbedding(nn.Embedding):
     """One table for all n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
 
@@ -57,14 +67,16 @@ class NgramEmbedding(nn.Embedding):
         # One column for each hash; an n-gram shorter than the longest ignores the tokens further back.
         self.factors = [[factors[back] * (back < size) for size, factors in hashes] for back in range(max(config.ngram_sizes))]
         self.offsets = [size for size, _ in hashes]
+        self.bits = config.embedding_bits
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Sum of the rows of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
-        ids, length = input_ids.unsqueeze(-1), input_ids.shape[1]
+        ids = input_ids.unsqueeze(-1)
         keys = ids * self._constant(self.factors[0], ids) + self._constant(self.offsets, ids)
         for back, factors in enumerate(self.factors[1:], start=1):
-            keys = keys + nn.functional.pad(ids, (0, 0, back, 0))[:, :length] * self._constant(factors, ids)
-        return super().forward(keys % self.num_embeddings).sum(2)  # of (batch, seq_len, hashes, embedding_size)
+            keys = keys + nn.functional.pad(ids, (0, 0, back, -back)) * self._constant(factors, ids)
+        rows = super().forward(keys % self.num_embeddings)  # (batch, seq_len, hashes, embedding_size)
+        return (round_rows(rows, self.bits) if self.training else rows).sum(2)
 
     @staticmethod
     def _constant(numbers: list[int], like: Tensor) -> Tensor:
@@ -76,21 +88,41 @@ class UltraLightEmbeddings(BertEmbeddings):
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config)
+        self.bits = config.embedding_bits
         self.ngram_embeddings = NgramEmbedding(config) if config.ngram_rows else None
         self.widening = None
         if config.embedding_size != config.hidden_size:
             self.word_embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
             self.widening = nn.Linear(config.embedding_size, config.hidden_size, bias=False)
 
-    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **more: Any) -> Tensor:
-        """Embeds token ids (batch, seq_len), or takes `inputs_embeds` (batch, seq_len, embedding_size) for their sum with the n-grams'."""
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values_length: int = 0,
+    ) -> Tensor:
+        """Embeds token ids (batch, seq_len), or takes `inputs_embeds` (batch, seq_len, embedding_size) for their sum with the n-grams'.
+
+        Where there is one segment only, places and segment are one table, and its first rows a slice: constants of an exported graph.
+        """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
+            if self.training:
+                inputs_embeds = round_rows(inputs_embeds, self.bits)
             if self.ngram_embeddings is not None:
                 inputs_embeds = inputs_embeds + self.ngram_embeddings(input_ids)
         if self.widening is not None:
             inputs_embeds = self.widening(inputs_embeds)
-        return super().forward(inputs_embeds=inputs_embeds, **more)
+        places, segments = self.position_embeddings.weight, self.token_type_embeddings.weight
+        if token_type_ids is None or len(segments) == 1:
+            places = places + segments[0]
+        else:
+            inputs_embeds = inputs_embeds + self.token_type_embeddings(token_type_ids)
+        start, end = past_key_values_length, past_key_values_length + inputs_embeds.shape[1]
+        where = places[start:end] if position_ids is None else nn.functional.embedding(position_ids, places)
+        return self.dropout(self.LayerNorm(inputs_embeds + where))
 
 
 class _UltraLightMixin:
@@ -264,7 +296,7 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
         )
         states, embedded = encoded.last_hidden_state, encoded.hidden_states[0]  # both (batch, seq_len, hidden_size)
         padding = (attention_mask.to(states.dtype).unsqueeze(-1) - 1) * MASKED  # (batch, seq_len, 1)
-        shared = self.projection(self._pool(states, padding)).unsqueeze(1)  # (batch, 1, projection_dim)
+        shared = self.projection(self._pool(states, padding))  # (batch, 1, projection_dim)
         if self.label_attention is not None:
             shared = shared + self.label_attention(states, embedded, padding)  # (batch, labels, projection_dim)
         scores = self._scores(self.dropout(self.activation(shared)))  # (batch, labels, most values of a label)
@@ -278,28 +310,30 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
         """1 for tokens, 0 for padding (batch, seq_len)."""
         if input_ids is None:
             return torch.ones_like(inputs_embeds[..., 0])  # type: ignore[index]
-        return (input_ids != self.config.pad_token_id).long()
+        return (input_ids != self.config.pad_token_id).to(self.heads.weight.dtype)
 
     def _pool(self, states: Tensor, padding: Tensor) -> Tensor:
-        """Reduces token states (batch, seq_len, hidden_size), whose `padding` is (batch, seq_len, 1), to (batch, poolings * hidden_size)."""
+        """Reduces token states (batch, seq_len, hidden_size) with `padding` (batch, seq_len, 1) to (batch, 1, poolings * hidden_size)."""
         pooled = []
         for kind in self.poolings:
             if kind == "cls":
-                pooled.append(states[:, 0])
+                pooled.append(states[:, :1])
             elif kind == "mean":
-                pooled.append((padding.softmax(1).transpose(1, 2) @ states).squeeze(1))
+                pooled.append(padding.softmax(1).transpose(1, 2) @ states)
             else:
-                pooled.append((states + padding).amax(1))
+                pooled.append((states + padding).amax(1, keepdim=True))
         return torch.cat(pooled, dim=-1)
 
     def _scores(self, shared: Tensor) -> Tensor:
-        """Raw scores in a grid (batch, labels, most values of a label), from one representation or one for each label; `NEVER` where a label has no such value.
+        """Raw scores in a grid (batch, labels, most values of a label), `NEVER` in cells that no value fills.
 
-        Each head reads the representation of its own label only.
+        `shared` is one representation (batch, 1, projection_dim) or one for each label (batch, labels, projection_dim). Each
+        head reads the representation of its own label only.
         """
         index, missing = self._grid(shared.device)
         weights = self.heads.weight[index].transpose(1, 2)  # (labels, projection_dim, most values of a label)
-        return (shared.unsqueeze(-2) @ weights).squeeze(-2) + (self.heads.bias[index] + missing)
+        # Labels first: as many multiplications as there are labels, whatever the number of queries.
+        return (shared.transpose(0, 1) @ weights).transpose(0, 1) + (self.heads.bias[index] + missing)
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Which value stands in each cell of a (labels, most values of a label) grid, and `NEVER` where none does, 0 elsewhere."""
@@ -317,8 +351,8 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
 
         1 - p is the sum of the others' shares: subtracting p from 1 would leave a sure value no digits.
         """
+        widest = max(self.values_per_label)
         relative = scores - scores.amax(-1, keepdim=True)
-        widest = relative.shape[-1]
         others = relative.exp() @ (1 - torch.eye(widest, dtype=scores.dtype, device=scores.device))
         cells = [row * widest + column for row, size in enumerate(self.values_per_label) for column in range(size)]
         return (relative - (others + TINY).log()).flatten(1).index_select(1, torch.tensor(cells, device=scores.device))

@@ -38,6 +38,7 @@ def make_model(
         "pooling": settings.pooling,
         "label_attention": settings.label_attention,
         "projection_dim": settings.projection_dim,
+        "embedding_bits": settings.embedding_bits,
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
         "classifier_dropout": settings.dropout,
@@ -136,7 +137,6 @@ _FOLLOWED = (
     "intermediate_size",
     "hidden_act",
     "layer_norm_eps",
-    "type_vocab_size",
     "embedding_size",
     "ngram_rows",
     "ngram_sizes",
@@ -174,7 +174,8 @@ def _copy_weights(encoder: BertModel, model: UltraLightForImplicitLabelPredictio
     Vocabulary rows beyond those that the checkpoint has keep their random weights; places beyond its last begin like the last.
     """
     state, wanted = encoder.state_dict(), model.bert.state_dict()
-    words, places = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
+    words, places, segments = (f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
     state[words] = torch.cat([state[words][torch.tensor(rows)], wanted[words][len(rows) :]])
     state[places] = state[places][torch.arange(positions).clamp(max=len(state[places]) - 1)]
+    state[segments] = state[segments][: len(wanted[segments])]  # a query is one segment, the first
     model.bert.load_state_dict({key: state[key] for key in wanted})

@@ -76,6 +76,9 @@ class TrainSettings:
     pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
     label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
+    embedding_bits: int = _flag(
+        4, "bits of each embedding weight in the deployed graph; training rounds what it reads to them", choices=[4, 8]
+    )
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
     epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")

@@ -33,6 +33,7 @@ from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
 from ultralight.pruning import EmbeddingPruning, prune
+from ultralight.rounding import round_tables
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 
@@ -150,6 +151,7 @@ def run_training(trainer: UltraLightTrainer) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.settings.embedding_pruning:
         prune(trainer.model, trainer.settings.embedding_pruning)
+    round_tables(trainer.model)
     trainer.accelerator.wait_for_everyone()
 
 
