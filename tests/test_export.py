@@ -86,9 +86,11 @@ def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
     model = UltraLightForImplicitLabelPrediction.from_pretrained(copy_of)
     with torch.no_grad():
         # One huge activation that nothing reads: fp32 does not mind, but INT8 has no steps left for the others.
-        layer = model.bert.encoder.layer[-1]
-        layer.intermediate.dense.bias[0] = 1e5
-        layer.output.dense.weight[:, 0] = 0
+        for layer in model.bert.encoder.layer:
+            layer.attention.output.dense.weight[:, 0] = 0
+            layer.attention.self.value.bias[0] = 1e5
+            layer.intermediate.dense.bias[0] = 1e5
+            layer.output.dense.weight[:, 0] = 0
     model.save_pretrained(copy_of)
     before = listing(copy_of)
     with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):
