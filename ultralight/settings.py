@@ -71,6 +71,10 @@ class TrainSettings:
     max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
     num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
     hidden_dim: int | None = _flag(None, "width of the encoder; default: 128, or the checkpoint's")
+    embedding_dim: int | None = _flag(
+        None,
+        "width of the embeddings, widened to hidden_dim by a matrix; default: the checkpoint's, which is reduced to this, or hidden_dim",
+    )
     num_heads: int | None = _flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
@@ -132,7 +136,7 @@ class TrainSettings:
         for name in ("max_seq_length", "num_layers", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("hidden_dim", "num_heads", "intermediate_dim", "epochs"):
+        for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
         for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
