@@ -10,6 +10,7 @@ Copy it beside your program: it imports neither torch nor transformers nor the r
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import tempfile
@@ -180,12 +181,19 @@ class UltraLightPredictor:
         return decide(probabilities, self._sizes, self.thresholds)
 
     def export_to_onnx(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the whole model, configuration and tokenizer included, to one ONNX file that `UltraLightPredictor(path)` reads."""
+        """Writes the whole model, configuration and tokenizer included, to one ONNX file that `UltraLightPredictor(path)` reads.
+
+        Where the name ends in .gz, the file is compressed: that is where pruned weights save bytes.
+        """
         graph = self.onnx_path.read_bytes()
+        if self.onnx_path.suffix == ".gz":
+            graph = gzip.decompress(graph)
         for key, text in ((CONFIG_KEY, self._config_text), (TOKENIZER_KEY, self._tokenizer_text)):
             if key not in self._session.get_modelmeta().custom_metadata_map:
                 graph += _metadata_field(key, text)
         target = Path(path)
+        if target.suffix == ".gz":
+            graph = gzip.compress(graph, mtime=0)
         handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
             file.write(graph)
@@ -225,7 +233,8 @@ def _start_session(path: Path, num_threads: int) -> onnxruntime.InferenceSession
     # The graph is saved optimised: what is left to do is to restore the weights that are kept as integers and used as floats, once.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    graph = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else str(path)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _read(path: Path) -> str:
