@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ DEFAULT_THRESHOLD = 0.5
 CONFIG_KEY, TOKENIZER_KEY = "ultralight.config", "ultralight.tokenizer"
 # Queries a thread takes at a time: enough to hide the hand-over, few enough for a stream to flow.
 _CHUNK = 64
+# "someone/model"; neither a path to a file nor one that begins or ends in a dot.
+_HUB_NAME = re.compile(r"(?!.*\.(onnx|ort)$)\w[\w.-]*/\w[\w.-]*")
 
 
 def decide(probabilities: np.ndarray, sizes: list[int], thresholds: np.ndarray) -> np.ndarray:
@@ -60,7 +63,8 @@ class UltraLightPredictor:
     whole batch by its largest activation, so in a batch the neighbours of a query would change its scores.
 
     Args:
-        model_path: a model folder, or an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`).
+        model_path: a model folder, an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`), or the name of a
+            model on the Hub, such as "someone/model", which `huggingface_hub` fetches once where it is installed.
         config_path: the model's `config.json`; found beside the model where left out.
         max_seq_length: longest query in tokens, longer ones are cut; at most what the model was built for, which is also the default.
         quantize: read the INT8 graph of a folder instead of the fp32 one.
@@ -68,7 +72,7 @@ class UltraLightPredictor:
         num_threads: threads that work inside one query; 1 is fastest for a model of this size.
 
     Raises:
-        FileNotFoundError: a file of the model is missing.
+        FileNotFoundError: a file of the model is missing, or a named model cannot be fetched.
         ValueError: the configuration is not an UltraLight one, or disagrees with `max_seq_length` or `hidden_dim`.
     """
 
@@ -81,7 +85,7 @@ class UltraLightPredictor:
         hidden_dim: int | None = None,
         num_threads: int = 1,
     ) -> None:
-        self.onnx_path = _find_graph(Path(model_path), quantize)
+        self.onnx_path = _find_graph(_fetch(model_path, quantize), quantize)
         self._session = _start_session(self.onnx_path, num_threads)
         embedded = self._session.get_modelmeta().custom_metadata_map
         folder = self.onnx_path.parent.parent if self.onnx_path.parent.name == "onnx" else self.onnx_path.parent
@@ -182,6 +186,29 @@ class UltraLightPredictor:
                 score = round(float(probabilities[offset + value]), 6)
                 answer[label] = {"value": values[value], "score": score} if return_scores else values[value]
         return answer
+
+
+def _fetch(model_path: str | os.PathLike[str], quantize: bool) -> Path:
+    """The path itself, or, where nothing is there and it could be a name on the Hub, the folder it was downloaded to."""
+    path, name = Path(model_path), str(model_path)
+    if path.exists() or not _HUB_NAME.fullmatch(name):
+        return path
+    nowhere = f"{name} does not exist here: give a model folder, an ONNX file or the name of a model on the Hub"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise FileNotFoundError(f"{nowhere}; names need huggingface_hub (pip install huggingface_hub)") from None
+    graph = (INT8_GRAPH if quantize else FP32_GRAPH).as_posix()
+    files = [graph, "config.json", "tokenizer.json"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=files))
+    except Exception as error:  # many kinds, of several libraries: no such model, no right to it, no network, no cached copy
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"{nowhere}; huggingface_hub cannot fetch it ({type(error).__name__}: {reason})") from error
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{name}: the model on the Hub, or what is cached of it, has no {' and no '.join(missing)}")
+    return folder
 
 
 def _find_graph(model_path: Path, quantize: bool) -> Path:
