@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from ultra_light_predictor import INT8_GRAPH
-from ultralight.experiment import export_again
 from ultralight.hub import PushError, check_repo_id, push_folder
 from ultralight.onnx_export import ExportError, summarize_operators
 from ultralight.problems import InputError
+from ultralight.scored_export import export_again
 from ultralight.settings import ARCHITECTURES
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import asdict
@@ -15,21 +14,18 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.trainer_utils import PredictionOutput
 
-from configuration_ultralight import UltraLightConfig
-from ultra_light_predictor import UltraLightPredictor, decide
-from ultralight.dataset import find_labels_file, load_splits, verification_queries
+from ultra_light_predictor import decide
+from ultralight.dataset import find_labels_file, load_splits
 from ultralight.hub import push_folder, warn_if_logged_out
-from ultralight.latency import measure_latency
 from ultralight.model_builder import make_model
 from ultralight.model_card import write_card
 from ultralight.model_folder import DEPLOYABLE, METRICS_FILE, PLOTS, add_companions
-from ultralight.onnx_export import ExportReport, export_folder
 from ultralight.plots import save_plots
-from ultralight.problems import InputError
 from ultralight.pruning import zero_share
 from ultralight.records import locate_splits
-from ultralight.report import folder_size, label_table, summary_table, write_metrics
+from ultralight.report import label_table, summary_table, write_metrics
 from ultralight.schema import LabelSchema
+from ultralight.scored_export import export_and_score
 from ultralight.scores import score
 from ultralight.settings import BASE, SCRATCH, TrainSettings
 from ultralight.teachers import describe_teachers, prepare_lesson
@@ -78,7 +74,7 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     metrics = _save_and_score(trainer, tokenizer, splits, schema, settings, answers)
     folder = Path(str(settings.output_dir))
     if settings.export_onnx:
-        _export(folder, splits, schema, settings, metrics)
+        export_and_score(folder, splits, schema, metrics, quantize=settings.quantize, architecture=settings.architecture)
     metrics["seconds"]["total"] = time.perf_counter() - started
     write_metrics(folder / METRICS_FILE, metrics)
     write_card(folder)
@@ -151,60 +147,6 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
         "best_validation_micro_f1": round(trainer.state.best_metric or 0.0, 4),
         "transformers": transformers.__version__,
     }
-
-
-def _export(folder: Path, splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]) -> None:
-    """Exports, and scores on the test split what will ship."""
-    report = export_folder(folder, verification_queries(splits), quantize=settings.quantize, architecture=settings.architecture)
-    _score_export(folder, report, splits["test"], schema, metrics)
-
-
-def export_again(
-    folder: str | Path, dataset: str | None = None, *, quantize: bool = True, architecture: str = "avx512_vnni"
-) -> ExportReport:
-    """Exports a trained folder, and brings its `metrics.json` and card up to date where they are there.
-
-    Args:
-        folder: what training wrote.
-        dataset: queries to verify on; None: what the model was trained on, whose test split is then scored anew.
-        quantize: also write the INT8 graph.
-        architecture: processor that it is made for.
-
-    Raises:
-        InputError: the folder holds no trained model, or does not say what it was trained on while `dataset` is None.
-        ExportError: see `export_folder`.
-    """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise InputError(f"--model {folder}: no config.json there; accepted: a folder that train.py wrote")
-    config = UltraLightConfig.from_pretrained(folder)
-    facts = config.training_facts
-    source = dataset or facts.get("dataset")
-    if source is None or config.label_schema is None:
-        raise InputError(f"--model {folder}: it does not say what it was trained on; name queries to check on with --dataset")
-    schema = LabelSchema.from_dict(dict(config.label_schema), str(folder))
-    splits, _ = load_splits(source, schema, split_seed=facts.get("split_seed", 42), contradictions="first")
-    report = export_folder(folder, verification_queries(splits), quantize=quantize, architecture=architecture)
-    # Figures on other queries than the model's own test split would stand beside those on that one.
-    if dataset is None and (folder / METRICS_FILE).is_file():
-        metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
-        _score_export(folder, report, splits["test"], schema, metrics)
-        write_metrics(folder / METRICS_FILE, metrics)
-        write_card(folder)
-    return report
-
-
-def _score_export(folder: Path, report: ExportReport, test: Dataset, schema: LabelSchema, metrics: dict[str, Any]) -> None:
-    """Puts what an export measured into `metrics`, and what its INT8 graph says of the test split, at which speed and size."""
-    metrics["export"] = asdict(report)
-    if report.int8_agreement is None:
-        return
-    predictor = UltraLightPredictor(folder)
-    chosen = predictor.decide(predictor.probabilities(test["query"]))
-    metrics["test_int8"] = score(chosen, np.array(test["labels"]), schema)
-    metrics.setdefault("embedding_zeros", {})["int8"] = report.zero_embedding_share
-    metrics["latency"] = measure_latency(predictor, test["query"])
-    metrics["deployable_bytes"] = folder_size(folder, DEPLOYABLE)
 
 
 def _print_report(folder: Path, metrics: dict[str, Any]) -> None:
