@@ -13,6 +13,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,8 @@ CONFIG_KEY, TOKENIZER_KEY = "ultralight.config", "ultralight.tokenizer"
 _CHUNK = 512
 # Rows of one run of the network: what its activations need still fits into a core's cache.
 _BATCH = 32
+# "someone/model"; neither a path to a file nor one that begins or ends in a dot.
+_HUB_NAME = re.compile(r"(?!.*\.(onnx|ort)$)\w[\w.-]*/\w[\w.-]*")
 
 
 def decide(probabilities: np.ndarray, sizes: list[int], thresholds: np.ndarray) -> np.ndarray:
@@ -68,7 +71,8 @@ class UltraLightPredictor:
     scales of the integer arithmetic are constants, so a query's answer does not depend on its neighbours.
 
     Args:
-        model_path: a model folder, or an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`).
+        model_path: a model folder, an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`), or the name of a
+            model on the Hub, such as "someone/model", which `huggingface_hub` fetches once where it is installed.
         config_path: the model's `config.json`; found beside the model where left out.
         max_seq_length: longest query in tokens, longer ones are cut; at most what the model was built for, which is also the default.
         quantize: read the INT8 graph of a folder instead of the fp32 one.
@@ -76,7 +80,7 @@ class UltraLightPredictor:
         num_threads: threads that work inside one query; 1 is fastest for a model of this size.
 
     Raises:
-        FileNotFoundError: a file of the model is missing.
+        FileNotFoundError: a file of the model is missing, or a named model cannot be fetched.
         ValueError: the configuration is not an UltraLight one, or disagrees with `max_seq_length` or `hidden_dim`.
     """
 
@@ -89,7 +93,7 @@ class UltraLightPredictor:
         hidden_dim: int | None = None,
         num_threads: int = 1,
     ) -> None:
-        self.onnx_path = _find_graph(Path(model_path), quantize)
+        self.onnx_path = _find_graph(_fetch(model_path, quantize), quantize)
         self._session = _start_session(self.onnx_path, num_threads)
         embedded = self._session.get_modelmeta().custom_metadata_map
         folder = self.onnx_path.parent.parent if self.onnx_path.parent.name == "onnx" else self.onnx_path.parent
@@ -213,6 +217,29 @@ class UltraLightPredictor:
 def _check_query(query: Any, number: int) -> None:
     if not isinstance(query, str):
         raise TypeError(f"query {number} is {type(query).__name__}, not a string: {query!r}")
+
+
+def _fetch(model_path: str | os.PathLike[str], quantize: bool) -> Path:
+    """The path itself, or, where nothing is there and it could be a name on the Hub, the folder it was downloaded to."""
+    path, name = Path(model_path), str(model_path)
+    if path.exists() or not _HUB_NAME.fullmatch(name):
+        return path
+    nowhere = f"{name} does not exist here: give a model folder, an ONNX file or the name of a model on the Hub"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise FileNotFoundError(f"{nowhere}; names need huggingface_hub (pip install huggingface_hub)") from None
+    graph = (INT8_GRAPH if quantize else FP32_GRAPH).as_posix()
+    files = [graph, "config.json", "tokenizer.json"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=files))
+    except Exception as error:  # many kinds, of several libraries: no such model, no right to it, no network, no cached copy
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"{nowhere}; huggingface_hub cannot fetch it ({type(error).__name__}: {reason})") from error
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{name}: the model on the Hub, or what is cached of it, has no {' and no '.join(missing)}")
+    return folder
 
 
 def _find_graph(model_path: Path, quantize: bool) -> Path:

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import numpy_helper
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from tests.conftest import order_rows, run_script
 from ultra_light_predictor import UltraLightPredictor
+from ultralight.model_card import is_generated
 from ultralight.onnx_export import ExportError, count_quantized_operators, export_folder
 from ultralight.problems import InputError
 
@@ -74,6 +76,10 @@ def test_the_script_writes_what_training_wrote(trained, copy_of, orders):
     assert listing(copy_of / "onnx") == ["model.onnx", "model_quantized.onnx"]
     expected = UltraLightPredictor(trained[0]).predict_batch(QUERIES, return_scores=True)
     assert UltraLightPredictor(copy_of).predict_batch(QUERIES, return_scores=True) == expected
+    # The figures are those of the graph that was written now.
+    scores = json.loads((copy_of / "metrics.json").read_text(encoding="utf-8"))["test_int8"]
+    assert scores["micro_f1"] == pytest.approx(trained[1]["test_int8"]["micro_f1"], abs=1e-4)
+    assert is_generated((copy_of / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("architecture", ["avx2", "arm64"])

@@ -27,7 +27,8 @@ def test_everything_is_written(trained):
     folder, metrics = trained
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
-        "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors", "modeling_ultralight.py",
+        "README.md", "QueryLabels.json", "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors",
+        "modeling_ultralight.py", "ultra_light_predictor.py",
         "onnx/model.onnx", "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png",
         "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip

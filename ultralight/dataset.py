@@ -12,7 +12,7 @@ from datasets import Dataset, DatasetDict
 from ultralight.problems import InputError, Problems
 from ultralight.records import SPLITS, locate_splits, read_file, read_hub
 from ultralight.rows import Example, Record, check_row
-from ultralight.schema import LabelSchema
+from ultralight.schema import LABELS_FILE, LabelSchema
 from ultralight.text import text_key
 
 CONTRADICTIONS = ("stop", "first", "drop")
@@ -149,7 +149,7 @@ def find_labels_file(dataset: str) -> Path:
         InputError: there is none.
     """
     path = Path(dataset)
-    candidate = (path if path.is_dir() else path.parent) / "QueryLabels.json"
+    candidate = (path if path.is_dir() else path.parent) / LABELS_FILE
     if not candidate.is_file():
         raise InputError(f"{dataset}: no labels file {candidate}; name yours with --config LABELS.json")
     return candidate

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser
 
 from ultralight.dataset import CONTRADICTIONS
@@ -126,6 +128,13 @@ class TrainSettings:
         "avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES)
     )
 
+    push_to_hub: bool = _flag(False, "push the finished folder to the Hugging Face Hub, in one commit; needs --hub_model_id")
+    hub_model_id: str | None = _flag(None, "repository to push to, such as someone/model; made if it does not exist")
+    hub_private_repo: bool = _flag(False, "make that repository private")
+    license: str = _flag("apache-2.0", "licence of the trained model as its card says it, an identifier of the Hub's list")
+    language: str = _flag("zh", "language of the queries as the card says it, an ISO 639 code")
+    card_query: str | None = _flag(None, "query that the card shows an answer to; default: made of value names, no query of the dataset")
+
     def __post_init__(self) -> None:
         """Checks what types cannot say.
 
@@ -153,6 +162,13 @@ class TrainSettings:
             problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
+        if self.push_to_hub and self.hub_model_id is None:
+            problems.add("--push_to_hub", "it does not say where to; accepted: with --hub_model_id someone/model")
+        if self.hub_model_id is not None:
+            try:
+                validate_repo_id(self.hub_model_id)
+            except HFValidationError as error:
+                problems.add(f"--hub_model_id {self.hub_model_id}", f"{error}; accepted: a name such as someone/model")
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
