@@ -29,7 +29,7 @@ def test_everything_is_written(trained):
     assert names == {
         "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors", "modeling_ultralight.py",
         "onnx/model.onnx", "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png",
-        "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+        "pipeline_ultralight.py", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert written["test_int8"]["micro_f1"] == pytest.approx(metrics["test_int8"]["micro_f1"], abs=1e-4)
