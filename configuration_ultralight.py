@@ -11,6 +11,14 @@ from transformers import PretrainedConfig
 POOLINGS = ("cls", "mean", "max")
 NGRAM_SIZES = (2, 3)
 EMBEDDING_BITS = (4, 8)
+# Probability of its absent value from which on a label is absent, where the configuration names none.
+DEFAULT_THRESHOLD = 0.5
+
+
+def custom_pipelines() -> dict[str, dict[str, Any]]:
+    """What `transformers.pipeline` needs to know of the task that classifiers are made for."""
+    options = {"impl": "pipeline_ultralight.ImplicitLabelPipeline", "pt": ["AutoModelForSequenceClassification"]}
+    return {"implicit-label-prediction": options}
 
 
 class UltraLightConfig(PretrainedConfig):
@@ -138,7 +146,7 @@ class UltraLightConfig(PretrainedConfig):
 
     @staticmethod
     def _classification_fields(label_schema: list[list[Any]]) -> dict[str, Any]:
-        """`id2label` such as {0: "价位=none", 1: "价位=经济"} and the problem type that makes stock pipelines apply a sigmoid."""
+        """`id2label` such as {0: "价位=none", 1: "价位=经济"}, and what pipelines go by: the stock one applies a sigmoid, then."""
         if not label_schema or any(len(values) < 2 for _, values in label_schema):
             raise ValueError("label_schema needs at least one label, each with the absent value and one more")
         names = [f"{label}={value}" for label, values in label_schema for value in values]
@@ -146,4 +154,5 @@ class UltraLightConfig(PretrainedConfig):
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
             "problem_type": "multi_label_classification",
+            "custom_pipelines": custom_pipelines(),
         }

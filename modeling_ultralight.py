@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,10 @@ try:  # inside a package: how transformers loads remote code
 except ImportError:  # as a top-level file: how the project's own scripts load it
     from configuration_ultralight import UltraLightConfig
 
-CODE_FILES = ("configuration_ultralight.py", "modeling_ultralight.py")
+if TYPE_CHECKING:  # transformers reads, but never runs it: the pipeline then lies beside this file wherever that is loaded from
+    from .pipeline_ultralight import ImplicitLabelPipeline  # noqa: F401
+
+CODE_FILES = ("configuration_ultralight.py", "modeling_ultralight.py", "pipeline_ultralight.py")
 # A score that leaves no probability, and that is finite: infinities would turn into NaN in gradients.
 NEVER = -1e9
 # Taken from what padding would contribute to a maximum or a softmax: beyond any state, and within half precision.
@@ -34,7 +37,7 @@ TINY = 1e-30
 
 
 def copy_code(folder: str | Path) -> None:
-    """Copies the two Python files that `trust_remote_code=True` needs into `folder`."""
+    """Copies the Python files that `trust_remote_code=True` needs into `folder`."""
     for name in CODE_FILES:
         source, target = Path(__file__).resolve().with_name(name), Path(folder).resolve() / name
         if source != target:

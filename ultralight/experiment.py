@@ -28,6 +28,7 @@ from ultralight.schema import LabelSchema
 from ultralight.scored_export import export_and_score
 from ultralight.scores import score
 from ultralight.settings import BASE, SCRATCH, TrainSettings
+from ultralight.streaming import load_streamed
 from ultralight.teachers import describe_teachers, prepare_lesson
 from ultralight.thresholds import tune_thresholds
 from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
@@ -53,7 +54,10 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     """
     started = time.perf_counter()
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
-    splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
+    if settings.streaming:
+        splits, warnings = load_streamed(settings.dataset, schema, split_seed=settings.split_seed)
+    else:
+        splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
     if settings.distillation and lesson is None:
         lesson = prepare_lesson(splits, schema, settings)
     set_seed(settings.seed)
@@ -67,7 +71,7 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
         print(f"{settings.dataset}: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()) + " queries")
         print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {len(tokenizer):,} vocabulary rows", flush=True)
     run_training(trainer)
-    answers = {split: trainer.predict(tokenize(splits[split], tokenizer)) for split in ("validation", "test")}
+    answers = {split: trainer.predict(tokenize(splits[split], tokenizer, settings)) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():
         return {}
 

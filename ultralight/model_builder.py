@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +31,7 @@ def initializer_range(hidden_size: int) -> float:
 
 
 def make_model(
-    settings: TrainSettings, texts: Sequence[str], schema: LabelSchema
+    settings: TrainSettings, texts: Iterable[str], schema: LabelSchema
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Makes the model that the settings ask for, with its tokenizer; arguments and errors as in `from_checkpoint`."""
     shape: dict[str, Any] = {
@@ -65,7 +65,7 @@ def build(kind: type[Model], config: UltraLightConfig) -> Model:
 
 
 def from_scratch(
-    texts: Sequence[str], schema: LabelSchema, max_seq_length: int, **shape: Any
+    texts: Iterable[str], schema: LabelSchema, max_seq_length: int, **shape: Any
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Makes a model with random weights and a character vocabulary.
 
@@ -89,7 +89,7 @@ def from_scratch(
 
 
 def from_checkpoint(
-    name: str, texts: Sequence[str], schema: LabelSchema, max_seq_length: int, num_hidden_layers: int, **shape: Any
+    name: str, texts: Iterable[str], schema: LabelSchema, max_seq_length: int, num_hidden_layers: int, **shape: Any
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Takes over a checkpoint's first layers, its embeddings and its tokenizer.
 
