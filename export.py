@@ -1,17 +1,17 @@
-"""Exports a trained model folder to ONNX and INT8: `python export.py --model outputs/car_queries`."""
+"""Exports a trained model folder to ONNX and INT8, and pushes it: `python export.py --model outputs/car_queries`."""
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
-from configuration_ultralight import UltraLightConfig
 from ultra_light_predictor import INT8_GRAPH
-from ultralight.dataset import load_splits, verification_queries
-from ultralight.onnx_export import ExportError, export_folder, summarize_operators
+from ultralight.hub import PushError, check_repo_id, push_folder
+from ultralight.onnx_export import ExportError, summarize_operators
 from ultralight.problems import InputError
-from ultralight.schema import LabelSchema
+from ultralight.scored_export import export_again
 from ultralight.settings import ARCHITECTURES
 
 
@@ -31,36 +31,38 @@ def parse_arguments() -> argparse.Namespace:
         help="processor that the INT8 graph is made for; it runs on the others too",
     )
     parser.add_argument("--no_quantize", action="store_true", help="write the fp32 graph only")
-    return parser.parse_args()
+    parser.add_argument("--push_to_hub", metavar="NAME", help="then push the folder to the Hub, in one commit; NAME such as someone/model")
+    parser.add_argument("--private", action="store_true", help="make that repository private")
+    parser.add_argument("--push_only", action="store_true", help="push the folder as it is, without exporting again")
+    arguments = parser.parse_args()
+    if (arguments.private or arguments.push_only) and not arguments.push_to_hub:
+        parser.error("--private and --push_only need --push_to_hub NAME")
+    return arguments
 
 
-def main() -> None:
-    """Exports, verifies and says what was written."""
-    arguments = parse_arguments()
-    try:
-        if not (Path(arguments.model) / "config.json").is_file():
-            raise InputError(f"--model {arguments.model}: no config.json there; accepted: a folder that train.py wrote")
-        config = UltraLightConfig.from_pretrained(arguments.model)
-        facts = config.training_facts
-        dataset = arguments.dataset or facts.get("dataset")
-        if dataset is None or config.label_schema is None:
-            raise InputError(f"--model {arguments.model}: it does not say what it was trained on; name queries to check on with --dataset")
-        splits, _ = load_splits(
-            dataset,
-            LabelSchema.from_dict(dict(config.label_schema), arguments.model),
-            split_seed=facts.get("split_seed", 42),
-            contradictions="first",
-        )
-        report = export_folder(
-            arguments.model, verification_queries(splits), quantize=not arguments.no_quantize, architecture=arguments.architecture
-        )
-    except (InputError, ExportError) as error:
-        sys.exit(f"error: {error}")
+def export(arguments: argparse.Namespace) -> None:
+    """Exports, verifies, brings metrics.json and the card up to date, and says what was written."""
+    report = export_again(arguments.model, arguments.dataset, quantize=not arguments.no_quantize, architecture=arguments.architecture)
     print(f"fp32: logits differ from PyTorch's by at most {report.fp32_difference:.1e}")
     if report.int8_agreement is not None:
         graph = Path(arguments.model) / INT8_GRAPH
         print(f"INT8: decides as fp32 on {report.int8_agreement:.2%} of the labels, {report.quantized_operators} operators quantised")
         print(f"{graph}: {graph.stat().st_size / 1e6:.2f} MB, {sum(summarize_operators(graph).values())} nodes")
+
+
+def main() -> None:
+    """Exports and pushes, as asked."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    arguments = parse_arguments()
+    try:
+        if arguments.push_to_hub:
+            check_repo_id(arguments.push_to_hub)
+        if not arguments.push_only:
+            export(arguments)
+        if arguments.push_to_hub:
+            print(f"pushed: {push_folder(arguments.model, arguments.push_to_hub, private=arguments.private)}")
+    except (InputError, ExportError, PushError) as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import logging
 import sys
 
 from ultralight.experiment import run
+from ultralight.hub import PushError
 from ultralight.onnx_export import ExportError
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings, parse_settings
@@ -18,7 +19,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         run(parse_settings(sys.argv[1:], DEFAULT_YAML, TrainSettings))
-    except (InputError, ExportError) as error:
+    except (InputError, ExportError, PushError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -10,12 +10,13 @@ from tests.conftest import ROOT, run_script
 
 # Modules may import those that stand before them.
 ORDER = [
-    "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
-    "model_builder", "pruning", "distillation", "batching",
+    "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "streaming", "settings",
+    "vocabulary", "model_builder", "pruning", "distillation", "batching",
     "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
-    "corpus", "linear", "teachers", "experiment", "masking", "pretraining",
+    "corpus", "linear", "teachers", "latency", "model_folder", "model_card", "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
-RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "ultra_light_predictor", "ultralight"}
+# huggingface_hub only where a model is named instead of its folder.
+RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "huggingface_hub", "ultra_light_predictor", "ultralight"}
 
 
 def imports_of(path):

@@ -40,6 +40,8 @@ def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
         ("transfer: [a.txt]", "accepted: with --distillation"),
         ("teacher_folds: 1", "--teacher_folds 1: accepted: at least 2"),
         ("quantize: true", "accepted: with --export_onnx"),
+        ("push_to_hub: true", "accepted: with --hub_model_id someone/model"),
+        ("hub_model_id: a/b/c", "--hub_model_id a/b/c: Repo id must be"),
         ("- epochs", "holds a list"),
         ("epochs: [", "not YAML"),
     ],

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser
 
 from ultralight.dataset import CONTRADICTIONS
@@ -62,6 +64,12 @@ class TrainSettings:
         "stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS)
     )
     split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
+    streaming: bool = _flag(
+        False,
+        "read the training rows (.jsonl, .csv, .parquet or a Hub dataset) anew every epoch instead of keeping them in memory; rows are not"
+        " compared with each other then, and --distillation is not possible",
+    )
+    num_proc: int | None = _flag(None, "processes that tokenise; default: one for every 100,000 queries, at most one a core")
 
     model_name: str = _flag(
         BASE,
@@ -71,16 +79,26 @@ class TrainSettings:
     max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
     num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
     hidden_dim: int | None = _flag(None, "width of the encoder; default: 128, or the checkpoint's")
+    embedding_dim: int | None = _flag(
+        None,
+        "width of the embeddings, widened to hidden_dim by a matrix; default: the checkpoint's, which is reduced to this, or hidden_dim",
+    )
     num_heads: int | None = _flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
     label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
+    embedding_bits: int = _flag(
+        4, "bits of each embedding weight in the deployed graph; training rounds what it reads to them", choices=[4, 8]
+    )
     dropout: float = _flag(0.1, "dropout of encoder and heads")
 
     epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
-    early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
-    batch_size: int = _flag(32, "queries a step")
+    steps: int | None = _flag(None, "training steps at most, instead of --epochs")
+    early_stopping_patience: int = _flag(
+        6, "epochs without a better validation micro-F1 after which training stops (with --streaming: twentieths of the steps); 0: never"
+    )
+    batch_size: int = _flag(32, "queries a step, of all processes together")
     learning_rate: float = _flag(3.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
     encoder_rate: float = _flag(
         0.3,
@@ -95,6 +113,8 @@ class TrainSettings:
     )
     embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
     seed: int = _flag(42, "seed of weights and batches")
+    bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent GPUs and processors")
+    fp16: bool = _flag(False, "compute in half precision where it pays: older GPUs")
     resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
 
     distillation: bool = _flag(False, "learn from teachers as well as from the labels")
@@ -119,6 +139,13 @@ class TrainSettings:
         "avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES)
     )
 
+    push_to_hub: bool = _flag(False, "push the finished folder to the Hugging Face Hub, in one commit; needs --hub_model_id")
+    hub_model_id: str | None = _flag(None, "repository to push to, such as someone/model; made if it does not exist")
+    hub_private_repo: bool = _flag(False, "make that repository private")
+    license: str = _flag("apache-2.0", "licence of the trained model as its card says it, an identifier of the Hub's list")
+    language: str = _flag("zh", "language of the queries as the card says it, an ISO 639 code")
+    card_query: str | None = _flag(None, "query that the card shows an answer to; default: made of value names, no query of the dataset")
+
     def __post_init__(self) -> None:
         """Checks what types cannot say.
 
@@ -129,7 +156,7 @@ class TrainSettings:
         for name in ("max_seq_length", "num_layers", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("hidden_dim", "num_heads", "intermediate_dim", "epochs"):
+        for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs", "steps", "num_proc"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
         for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
@@ -146,16 +173,42 @@ class TrainSettings:
             problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
+        self._check_combinations(problems)
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
+
+    def _check_combinations(self, problems: Problems) -> None:
+        if self.epochs is not None and self.steps is not None:
+            problems.add("--epochs and --steps", "both say when training ends; accepted: one of them")
+        if self.bf16 and self.fp16:
+            problems.add("--bf16 and --fp16", "accepted: one of them")
+        if self.streaming and self.distillation:
+            problems.add("--streaming", "teachers' answers to all rows would be kept in memory; accepted: without --distillation")
+        if self.streaming and self.contradictions != "stop":
+            problems.add(
+                f"--contradictions {self.contradictions}", "rows that are streamed are not compared; accepted: without --streaming"
+            )
+        if self.push_to_hub and self.hub_model_id is None:
+            problems.add("--push_to_hub", "it does not say where to; accepted: with --hub_model_id someone/model")
+        if self.hub_model_id is not None:
+            try:
+                validate_repo_id(self.hub_model_id)
+            except HFValidationError as error:
+                problems.add(f"--hub_model_id {self.hub_model_id}", f"{error}; accepted: a name such as someone/model")
 
     def epochs_for(self, rows: int) -> int:
         """Training epochs at most for a number of training rows."""
         if self.epochs is not None:
             return self.epochs
         fewest, most = EPOCHS_RANGE
+        if self.streaming:  # what is too much to be kept need not be read again and again
+            fewest = 1
         return min(most, max(fewest, round(STEPS * self.batch_size / rows)))
+
+    def steps_for(self, rows: int) -> int:
+        """Training steps at most for a number of training rows."""
+        return self.steps or -(-rows // self.batch_size) * self.epochs_for(rows)
 
 
 @dataclass
