@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import compare_plots
 from benchmarks.compare_report import markdown
-from benchmarks.entries import ENTRIES, Entry, choose_entries
+from benchmarks.entries import ENTRIES, PEERS, Entry, choose_entries
 from benchmarks.measuring import ALL, BATCHES, LENGTHS, Subject, Task, cores, measure
 from benchmarks.peers.bert import OLD_LENGTH
 from benchmarks.preparing import ROOT, Preparation, prepare, write_quick_dataset
@@ -54,6 +54,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--measure", action="store_true", help="measure only, what has been trained")
     parser.add_argument("--resume", action="store_true", help="keep the rounds that an interrupted run has measured")
     parser.add_argument("--retrain", action="store_true", help="train again what is there, and micro instead of taking the shipped model")
+    parser.add_argument(
+        "--trained",
+        nargs="*",
+        default=[],
+        metavar="PRODUCT=FOLDER",
+        help="take micro, unpruned, nano or tiny from a folder that train.py wrote (default: micro=. for car_queries)",
+    )
     parser.add_argument("--quick", action="store_true", help="smoke run: 400 training queries, hardly any training, one round")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py for the presets")
     parser.add_argument("--models", type=Path, help=f"folder for what is trained (default: {MODELS})")
@@ -68,6 +75,23 @@ def datasets_of(arguments: argparse.Namespace, models: Path) -> list[str]:
     if arguments.quick:
         return [write_quick_dataset(models / "data" / "quick")]
     return [name for name in (CAR_QUERIES, BDCI_CAR) if (ROOT / name).exists()]
+
+
+def trained_of(arguments: argparse.Namespace, dataset: str) -> dict[str, str]:
+    """Product -> folder of what need not be trained on the first dataset.
+
+    Raises:
+        InputError: the product is none of the presets, or the folder holds no model.
+    """
+    shipped = not arguments.retrain and (ROOT / dataset).resolve() == ROOT / CAR_QUERIES
+    folders = {"micro": "."} if shipped else {}
+    for item in arguments.trained:
+        product, _, folder = item.partition("=")
+        if PEERS.get(product) != "ultra_light" or not (ROOT / folder / "config.json").is_file():
+            presets = ", ".join(name for name, peer in PEERS.items() if peer == "ultra_light")
+            raise InputError(f"--trained {item}: accepted: PRODUCT=FOLDER, {presets} and a folder that train.py wrote")
+        folders[product] = folder
+    return folders
 
 
 def machine() -> dict[str, Any]:
@@ -91,7 +115,7 @@ def describe(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation
     described: dict[str, Any] = {"entries": {}, "trained": {}}
     for entry in entries:
         scores = {}
-        for dataset in datasets if entry.trained else datasets[:1]:
+        for dataset in datasets if entry.everywhere else datasets[:1]:
             facts, name = how.facts(dataset, entry.product), Path(dataset.rstrip("/")).stem
             described["trained"].setdefault(entry.product, {})[name] = {key: value for key, value in facts.items() if key != "scores"}
             if entry.trained:
@@ -123,7 +147,7 @@ def run(arguments: argparse.Namespace) -> Path:
     results_folder = arguments.results or Path(ASIDE if arguments.quick or arguments.only else RESULTS)
     entries, datasets = choose_entries(arguments.only), datasets_of(arguments, models)
     flags = tuple(part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value))
-    how = Preparation(models, arguments.quick, arguments.retrain, flags, arguments.jobs)
+    how = Preparation(models, arguments.quick, arguments.retrain, trained_of(arguments, datasets[0]), flags, arguments.jobs)
     if not arguments.measure:
         prepare(entries, datasets, how)
     table = results_folder / "compare.json"

@@ -26,6 +26,7 @@ class Entry:
         options: of the runtime.
         subfolder: of the product's folder, where the entry has one of its own.
         trained: random weights are not scored, and not asked for batches.
+        everywhere: trained on every dataset, not on the first alone.
         needs: a package of requirements-benchmarks.txt.
     """
 
@@ -37,6 +38,7 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict)
     subfolder: str = ""
     trained: bool = True
+    everywhere: bool = True
     needs: str | None = None
 
     def folder(self, product_folder: Path) -> Path:
@@ -62,6 +64,7 @@ PEERS = {
     "bert": "bert",
     "bert_light": "bert",
 }
+PACKED = "model.onnx.gz"
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 _BERT = ("config.json", "labels.json", *_TOKENIZER)
 _TORCH = ("model.safetensors", "config.json", *_TOKENIZER, "configuration_ultralight.py", "modeling_ultralight.py")
@@ -76,8 +79,16 @@ ENTRIES = (
         ("quantized.pt", *_BERT),
         {"quantized": True, "padding": "max_length"},
     ),
-    Entry("bert", "BERT, 12 layers (random weights)", "bert", "bert", ("model.safetensors", *_BERT), trained=False),
-    Entry("bert_light", "BERT, 6 layers (random weights)", "bert_light", "bert", ("model.safetensors", *_BERT), trained=False),
+    Entry("bert", "BERT, 12 layers (random weights)", "bert", "bert", ("model.safetensors", *_BERT), trained=False, everywhere=False),
+    Entry(
+        "bert_light",
+        "BERT, 6 layers (random weights)",
+        "bert_light",
+        "bert",
+        ("model.safetensors", *_BERT),
+        trained=False,
+        everywhere=False,
+    ),
     Entry("fasttext", "fastText", "fasttext", "fast_text", ("model.bin", "labels.json"), needs="fasttext"),
     Entry(
         "fasttext_ftz",
@@ -94,8 +105,9 @@ ENTRIES = (
     Entry("static", "Static embeddings (as Model2Vec)", "static", "static", ("weights.npz", "tokenizer.json", "labels.json")),
     Entry("micro_torch", "UltraLight micro, PyTorch fp32", "micro", "ultralight_torch", _TORCH),
     Entry("micro_fp32", "UltraLight micro, ONNX fp32", "micro", "ultralight_onnx", _FP32, {"quantize": False}),
-    Entry("unpruned_int8", "UltraLight micro unpruned, INT8", "unpruned", "ultralight_onnx", DEPLOYABLE),
+    Entry("unpruned_int8", "UltraLight micro unpruned, INT8", "unpruned", "ultralight_onnx", DEPLOYABLE, everywhere=False),
     Entry(MICRO, "UltraLight micro, INT8 (ships)", "micro", "ultralight_onnx", DEPLOYABLE),
+    Entry("micro_gz", "UltraLight micro, INT8, one .gz file", "micro", "ultralight_onnx", (PACKED,), {"file": PACKED}),
     Entry(NANO, "UltraLight nano, INT8", "nano", "ultralight_onnx", DEPLOYABLE),
     Entry("tiny_int8", "UltraLight tiny, INT8", "tiny", "ultralight_onnx", DEPLOYABLE),
 )

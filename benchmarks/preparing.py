@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ class Preparation:
     Args:
         models: folder for all products.
         quick: a smoke run.
-        retrain: train again what is there, and what the repository ships.
+        retrain: train again what is there.
+        trained: product -> folder of a model trained on the first dataset, to take it from.
         flags: further flags of train.py for the presets.
         jobs: processes at a time, a thread each.
     """
@@ -40,6 +41,7 @@ class Preparation:
     models: Path
     quick: bool = False
     retrain: bool = False
+    trained: Mapping[str, str] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     jobs: int = 1
 
@@ -60,23 +62,24 @@ class Preparation:
 
 
 def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation) -> None:
-    """Trains the products of the entries on every dataset; random weights for the first dataset only.
+    """Trains the products of the entries on the datasets.
 
     Raises:
         InputError: a training failed; its messages are in a log beside the product.
     """
+    elsewhere = replace(how, trained={})
     groups = [group for dataset in datasets for group in group_products(entries, dataset, dataset == datasets[0])]
     # Those that take longest first, so that no process is left with one at the end.
     groups.sort(key=lambda group: list(PEERS).index(group[1][0]))
     with ThreadPoolExecutor(how.jobs) as pool:
-        results = pool.map(lambda group: _train(group[0], group[1], how), groups)
+        results = pool.map(lambda group: _train(group[0], group[1], how if group[0] == datasets[0] else elsewhere), groups)
         for _ in tqdm(results, total=len(groups), desc="training", unit=" groups", file=sys.stderr):
             pass
 
 
 def group_products(entries: Sequence[Entry], dataset: str, first: bool) -> list[tuple[str, list[str]]]:
     """(dataset, products) to train in one process each: this project's presets together, since they share their teachers."""
-    wanted = dict.fromkeys(entry.product for entry in entries if entry.trained or first)
+    wanted = dict.fromkeys(entry.product for entry in entries if entry.everywhere or first)
     ordered = [product for product in PEERS if product in wanted]
     own = [product for product in ordered if PEERS[product] == "ultra_light"]
     return [(dataset, group) for group in ([own] if own else []) + [[product] for product in ordered if product not in own]]
@@ -95,7 +98,7 @@ def _train(dataset: str, products: list[str], how: Preparation) -> None:
     output = how.folder(dataset, products[0]).parent
     output.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.train_peer", "--dataset", dataset, "--output", str(output), "--products", *products]
-    command += ["--flags", json.dumps(how.flags)]
+    command += ["--flags", json.dumps(how.flags), "--trained", json.dumps(dict(how.trained))]
     command += [flag for flag, given in (("--quick", how.quick), ("--retrain", how.retrain)) if given]
     log = output / f"{products[0]}.log"
     environment = {**os.environ, **dict.fromkeys(THREADS, "1"), "TOKENIZERS_PARALLELISM": "false"}

@@ -35,14 +35,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--retrain", action="store_true")
     parser.add_argument("--flags", default="[]", help="JSON list of further flags of train.py")
+    parser.add_argument("--trained", default="{}", help="JSON object: product -> folder to take it from")
     return parser.parse_args()
 
 
-def make(job: Job) -> None:
-    """Trains a product and scores its entries, unless that has been done with the same data and recipe."""
+def make(job: Job, again: bool) -> None:
+    """Trains a product and scores its entries, unless that has been done with the same data and recipe and is not wanted again."""
     peer = importlib.import_module(f"benchmarks.peers.{PEERS[job.product]}")
     fingerprint = fingerprint_of(job, peer)
-    if is_made(job.folder, fingerprint) and not job.retrain:
+    if is_made(job.folder, fingerprint) and not again:
         return
     started = time.perf_counter()
     shutil.rmtree(job.folder, ignore_errors=True)
@@ -85,9 +86,10 @@ def _is_there(entry: Entry, job: Job) -> bool:
 def main() -> None:
     """Makes the products in turn."""
     arguments = parse_arguments()
+    trained, flags = json.loads(arguments.trained), tuple(json.loads(arguments.flags))
     for product in arguments.products:
-        flags = tuple(json.loads(arguments.flags))
-        make(Job(arguments.dataset, product, arguments.output / product, arguments.quick, arguments.retrain, flags))
+        source = Path(trained[product]) if product in trained else None
+        make(Job(arguments.dataset, product, arguments.output / product, arguments.quick, source, flags), arguments.retrain)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Job:
         product: its name, and that of its folder.
         folder: where it goes.
         quick: a smoke run: the first point of the grid, hardly trained.
-        retrain: train even what the repository ships trained.
+        trained: a folder that train.py wrote, to take the product from instead of training it.
         flags: further flags of train.py for the presets of this project.
     """
 
@@ -40,7 +40,7 @@ class Job:
     product: str
     folder: Path
     quick: bool = False
-    retrain: bool = False
+    trained: Path | None = None
     flags: tuple[str, ...] = ()
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from torch import nn
 from transformers import (
     DataCollatorWithPadding,
@@ -22,7 +23,6 @@ from transformers import (
 from benchmarks.peers.job import Job
 from benchmarks.runtimes.answers import Answers, softmax_within
 from ultralight.scores import score
-from ultralight.training import tokenize
 
 EVAL_BATCH = 128
 PATIENCE = 3
@@ -78,8 +78,8 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
         trainer = Trainer(
             model=model,
             args=arguments,
-            train_dataset=tokenize(job.splits["train"], tokenizer),
-            eval_dataset=tokenize(job.splits["validation"], tokenizer),
+            train_dataset=_tokenize(job.splits["train"], tokenizer),
+            eval_dataset=_tokenize(job.splits["validation"], tokenizer),
             processing_class=tokenizer,
             data_collator=DataCollatorWithPadding(tokenizer),
             compute_metrics=metrics,
@@ -87,6 +87,10 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
         )
         trainer.train()
     return model.eval()
+
+
+def _tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> Dataset:
+    return rows.map(lambda batch: tokenizer(batch["query"], truncation=True), batched=True, remove_columns=["query"], keep_in_memory=True)
 
 
 class TorchScorer:

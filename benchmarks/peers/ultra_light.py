@@ -1,4 +1,4 @@
-"""The project's own presets, trained as train.py trains them; `micro` on car queries is the model that the repository ships."""
+"""The project's own presets, trained as train.py trains them, or taken from folders that it has written."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 
 from datasets import Dataset
 
+from benchmarks.entries import PACKED
 from benchmarks.peers.job import Job
 from modeling_ultralight import CODE_FILES
+from ultra_light_predictor import UltraLightPredictor
 from ultralight.dataset import verification_queries
 from ultralight.experiment import DEPLOYABLE, run
 from ultralight.files import read_utf8
@@ -31,7 +33,7 @@ PRESETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "nano": ("configs/nano.yaml", ()),
     "tiny": ("configs/tiny.yaml", ()),
 }
-SHIPPED = (
+MODEL_FILES = (
     *dict.fromkeys((*DEPLOYABLE, "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")),
     *CODE_FILES,
 )
@@ -41,20 +43,31 @@ QUICK = ("--epochs", "12", "--distillation", "false", "--early_stopping_patience
 
 def recipe(job: Job) -> dict[str, Any]:
     """What decides the outcome."""
-    if _is_shipped(job):
-        return {name: hashlib.sha256((ROOT / name).read_bytes()).hexdigest() for name in SHIPPED}
+    if job.trained:
+        return {name: hashlib.sha256((job.trained / name).read_bytes()).hexdigest() for name in MODEL_FILES}
     settings = dataclasses.asdict(settings_of(job))
     return {name: value for name, value in settings.items() if name != "output_dir"}
 
 
 def train(job: Job) -> dict[str, Any]:
-    """Trains the preset with its own settings, or takes over the shipped model and writes its fp32 graph."""
-    if _is_shipped(job):
-        for name in SHIPPED:
-            (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, job.folder / name)
-        export_folder(job.folder, verification_queries(job.splits), quantize=False)
-        return {"note": "the model that the repository ships"}
+    """Trains the preset with its own settings, or takes over a trained model; packs it into one compressed file, too."""
+    facts = _take_over(job.trained, job) if job.trained else _train(job)
+    packed = UltraLightPredictor(job.folder).export_to_onnx(job.folder / PACKED)
+    return {**facts, "packed_bytes": packed.stat().st_size}
+
+
+def _take_over(source: Path, job: Job) -> dict[str, Any]:
+    if _labels_of(source) != job.schema.to_dict():
+        raise InputError(f"{source}: its labels are not those of {job.dataset}; accepted: a model trained on it")
+    for name in MODEL_FILES:
+        (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, job.folder / name)
+    # The INT8 graph is measured as it lies there; a clone has no fp32 one.
+    export_folder(job.folder, verification_queries(job.splits), quantize=False)
+    return {"chosen": json.loads(read_utf8(source / "config.json")).get("training_facts", {})}
+
+
+def _train(job: Job) -> dict[str, Any]:
     settings = settings_of(job)
     metrics = run(settings, _lesson(job, settings))
     chosen = {"settings": PRESETS[job.product][0], "changed": [*PRESETS[job.product][1], *job.flags]}
@@ -75,14 +88,7 @@ def settings_of(job: Job) -> TrainSettings:
     return settings
 
 
-def _is_shipped(job: Job) -> bool:
-    """Whether the repository ships the product: a smoke run takes it over, too."""
-    if job.product != MICRO or job.retrain:
-        return False
-    return job.quick or Path(job.dataset).resolve() == ROOT / "data" / "car_queries"
-
-
-def _labels_of(folder: str) -> dict[str, list[str]]:
+def _labels_of(folder: str | Path) -> dict[str, list[str]]:
     try:
         schema = json.loads(read_utf8(Path(folder) / "config.json")).get("label_schema")
     except InputError:

@@ -15,10 +15,11 @@ class Runtime:
         folder: a model folder.
         threads: that work on a batch.
         quantize: the INT8 graph instead of the fp32 one.
+        file: a file in the folder that holds the whole model.
     """
 
-    def __init__(self, folder: Path, threads: int, quantize: bool = True) -> None:
-        self._predictor = UltraLightPredictor(folder, quantize=quantize)
+    def __init__(self, folder: Path, threads: int, quantize: bool = True, file: str = "") -> None:
+        self._predictor = UltraLightPredictor(folder / file, quantize=quantize)
         self._threads = threads
         self.predict = self._predictor.predict
 
