@@ -22,12 +22,21 @@ from transformers import (
 
 from benchmarks.peers.job import Job
 from benchmarks.runtimes.answers import Answers, softmax_within
+from ultralight.batching import ShuffledBuckets
 from ultralight.scores import score
 
 EVAL_BATCH = 128
 PATIENCE = 3
 WARMUP = 0.06
 SEED = 42
+
+
+class BucketTrainer(Trainer):
+    """A Trainer whose batches hold queries of like length, as those of the project's own models do."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledBuckets:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return ShuffledBuckets([len(ids) for ids in rows["input_ids"]], self.args.train_batch_size, self.args.seed)
 
 
 def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning_rate: float, epochs: int, batch: int) -> nn.Module:
@@ -61,7 +70,6 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
             weight_decay=0.01,
             warmup_steps=int(WARMUP * steps),
             seed=SEED,
-            group_by_length=True,
             eval_strategy="epoch",
             save_strategy="epoch",
             save_total_limit=1,
@@ -75,7 +83,7 @@ def fit(model: nn.Module, tokenizer: PreTrainedTokenizerFast, job: Job, learning
             disable_tqdm=True,
             report_to=[],
         )
-        trainer = Trainer(
+        trainer = BucketTrainer(
             model=model,
             args=arguments,
             train_dataset=_tokenize(job.splits["train"], tokenizer),
