@@ -155,6 +155,12 @@ class TrainSettings:
             problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
+        self._check_hub_name(problems)
+        problems.raise_if_any()
+        if self.output_dir is None:
+            self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
+
+    def _check_hub_name(self, problems: Problems) -> None:
         if self.push_to_hub and self.hub_model_id is None:
             problems.add("--push_to_hub", "it does not say where to; accepted: with --hub_model_id someone/model")
         if self.hub_model_id is not None:
@@ -162,9 +168,6 @@ class TrainSettings:
                 validate_repo_id(self.hub_model_id)
             except HFValidationError as error:
                 problems.add(f"--hub_model_id {self.hub_model_id}", f"{error}; accepted: a name such as someone/model")
-        problems.raise_if_any()
-        if self.output_dir is None:
-            self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
 
     def epochs_for(self, rows: int) -> int:
         """Training epochs at most for a number of training rows."""
