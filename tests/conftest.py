@@ -96,3 +96,18 @@ def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def transformers_5(tmp_path_factory):
+    """First arguments of `run_script` to run Python in a second environment, with transformers 5."""
+    environment = tmp_path_factory.mktemp("transformers_5") / "environment"
+    made = run_script("-m", "venv", environment)
+    assert made.returncode == 0, made.stderr
+    site = next(environment.glob("lib/python*/site-packages"))
+    # torch and the rest come from this environment; what transformers 5 brings stands before them.
+    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+    runner = ("-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", environment / "bin" / "python")
+    installed = run_script(*runner, "-m", "pip", "install", "--quiet", "transformers==5.23.0")
+    assert installed.returncode == 0, installed.stderr[-2000:]
+    return runner

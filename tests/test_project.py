@@ -11,8 +11,8 @@ from tests.conftest import ROOT, run_script
 # Modules may import those that stand before them.
 ORDER = [
     "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "streaming", "settings",
-    "vocabulary", "model_builder", "pruning", "distillation", "batching",
-    "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
+    "vocabulary", "model_builder", "pruning", "rounding", "distillation", "batching",
+    "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_graph", "onnx_export",
     "corpus", "linear", "teachers", "latency", "model_folder", "model_card", "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
 # huggingface_hub only where a model is named instead of its folder.
