@@ -29,7 +29,7 @@ RUNNER = (
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
     parser = argparse.ArgumentParser(
-        description="Makes files of lines out of real training queries, runs predict.py over them with one thread and with several, and writes"
+        description="Makes files of lines out of real training queries, runs predict.py over them with one and several threads, and writes"
         " benchmarks/results/many_lines.json and .md: queries a second, peak memory, and whether all answers are the same.",
         epilog="example: python -m benchmarks.many_lines --lines 10000 1000000 --num_workers 1 2",
     )
