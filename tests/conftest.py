@@ -10,6 +10,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALL
 
 import pytest
 
+from ultralight import experiment
 from ultralight.experiment import run
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
@@ -111,3 +112,27 @@ def transformers_5(tmp_path_factory):
     installed = run_script(*runner, "-m", "pip", "install", "--quiet", "transformers==5.23.0")
     assert installed.returncode == 0, installed.stderr[-2000:]
     return runner
+
+
+def run_in_two_parts(monkeypatch, epoch, **settings):
+    """A run that is stopped after the checkpoint of an epoch, as Ctrl-C would, and resumed."""
+    make_trainer = experiment.make_trainer
+
+    def make_stopping_trainer(*args, **kwargs):
+        trainer = make_trainer(*args, **kwargs)
+
+        def interrupt(arguments, state, control):
+            if round(state.epoch, 2) >= epoch:
+                raise KeyboardInterrupt
+            return control
+
+        trainer.callback_handler.on_save = interrupt
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "make_trainer", make_stopping_trainer)
+        with pytest.raises(KeyboardInterrupt):
+            run(TrainSettings(**settings))
+    # What is left of a checkpoint that the next interruption hit while it was written.
+    (Path(settings["output_dir"]) / "checkpoints" / "checkpoint-999").mkdir()
+    return run(TrainSettings(resume=True, **settings))

@@ -9,8 +9,10 @@ from collections import Counter
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from tests.conftest import LABELS, SMALL_MODEL, order_rows, write_jsonl
+from tests.conftest import LABELS, SMALL_MODEL, order_rows, run_in_two_parts, write_jsonl
 from ultralight import streaming
 from ultralight.dataset import load_splits
 from ultralight.experiment import run
@@ -127,7 +129,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, schema, monkeypatch):
     monkeypatch.setattr(streaming, "LARGEST_CUT", 50)
     monkeypatch.setattr(streaming, "BUFFER", 50)
     peaks = []
-    for count in (2000, 6000):
+    for count in (2500, 6500):
         rows = ({"query": f"{number}号来一杯乌龙", "labels": {"饮料": "茶"}} for number in range(count))
         path = write_jsonl(tmp_path / "rows.jsonl", rows)
         tracemalloc.start()
@@ -136,7 +138,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, schema, monkeypatch):
         assert sum(1 for _ in stream) == count - 100
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 100_000  # the 4,000 rows more are many times that
+    assert peaks[1] < peaks[0] + 200_000  # the texts alone of 4,000 rows are more
 
 
 def test_a_streamed_run_is_as_good_as_any(orders, trained, tmp_path):
@@ -148,3 +150,12 @@ def test_a_streamed_run_is_as_good_as_any(orders, trained, tmp_path):
     facts = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["training_facts"]
     assert facts["queries"] == {"train": 90, "validation": 11, "test": 11}
     assert facts["epochs_trained"] == 40  # six steps each
+
+
+def test_an_interrupted_stream_goes_on_where_it_was(orders, tmp_path, monkeypatch):
+    # A checkpoint every step; the third is in the middle of the first epoch.
+    settings = {**SMALL_MODEL, "joining": 0.0, "steps": 12, "streaming": True, "dataset": str(orders)}
+    run(TrainSettings(output_dir=str(tmp_path / "whole"), **settings))
+    run_in_two_parts(monkeypatch, 0.5, output_dir=str(tmp_path / "parts"), **settings)
+    whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(weights, whole[name]) for name, weights in parts.items())

@@ -1,11 +1,10 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import SMALL_MODEL, run_script
+from tests.conftest import SMALL_MODEL, run_in_two_parts, run_script
 from ultralight import pruning
 from ultralight.experiment import run
 from ultralight.problems import InputError
@@ -56,31 +55,6 @@ def test_pruned_embeddings_stay_zero(trained):
 def test_the_same_seed_gives_the_same_metrics(orders, tmp_path):
     first, again = (run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / name), **QUICK)) for name in ("first", "again"))
     assert scores(first) == scores(again)
-
-
-def run_in_two_parts(monkeypatch, epoch, **settings):
-    """A run that is stopped after the checkpoint of an epoch, as Ctrl-C would, and resumed."""
-    from ultralight import experiment
-
-    make_trainer = experiment.make_trainer
-
-    def make_stopping_trainer(*args, **kwargs):
-        trainer = make_trainer(*args, **kwargs)
-
-        def interrupt(arguments, state, control):
-            if round(state.epoch, 2) >= epoch:
-                raise KeyboardInterrupt
-            return control
-
-        trainer.callback_handler.on_save = interrupt
-        return trainer
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "make_trainer", make_stopping_trainer)
-        run(TrainSettings(**settings))
-    # What is left of a checkpoint that the next interruption hit while it was written.
-    (Path(settings["output_dir"]) / "checkpoints" / "checkpoint-999").mkdir()
-    return run(TrainSettings(resume=True, **settings))
 
 
 def weights_of(folder):
