@@ -10,8 +10,8 @@ from tests.conftest import ROOT, run_script
 
 # Modules may import those that stand before them.
 ORDER = [
-    "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
-    "model_builder", "pruning", "distillation", "batching",
+    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
+    "model_builder", "pruning", "distillation", "batching", "reporting",
     "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
     "corpus", "linear", "teachers", "experiment", "masking", "pretraining",
 ]  # fmt: skip
@@ -45,7 +45,7 @@ def test_imports_run_one_way(name):
 
 
 def test_the_schema_needs_the_standard_library_only():
-    for name in ("problems", "files", "text", "schema", "rows"):
+    for name in ("problems", "command_line", "files", "text", "schema", "rows"):
         foreign = {imported.split(".")[0] for imported in imports_of(module_path(name))} - sys.stdlib_module_names - {"ultralight"}
         assert not foreign
 

@@ -24,7 +24,8 @@ from transformers import AutoConfig, AutoTokenizer
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH, UltraLightPredictor
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
+from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
 INT8_AGREEMENT = 0.99
@@ -32,7 +33,7 @@ INT8_AGREEMENT = 0.99
 QUANTIZED_OPERATORS = ["MatMul", "Gemm", "Gather"]
 
 
-class ExportError(RuntimeError):
+class ExportError(CheckError):
     """The exported graph does not do what the model does."""
 
 
@@ -176,7 +177,7 @@ def _check_fp32(model: UltraLightForImplicitLabelPrediction, folder: Path, work:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     predictor = UltraLightPredictor(work, quantize=False)
     difference = 0.0
-    for query in queries:
+    for query in progress(queries, "comparing ONNX with PyTorch", "queries"):
         batch = tokenizer(query, truncation=True, max_length=model.config.max_seq_length, return_tensors="pt")
         with torch.inference_mode():
             expected = model(**batch).logits.numpy()

@@ -12,6 +12,10 @@ class InputError(ValueError):
     """Wrong input of a user: the message names the place, what is wrong and what is accepted."""
 
 
+class CheckError(RuntimeError):
+    """A check that failed: what was made is not as it must be."""
+
+
 class Problems:
     """Collects what is wrong with an input, so that one run shows all of it."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
 
+from ultralight.command_line import HelpFormatter, add_output_flags
 from ultralight.dataset import CONTRADICTIONS
 from ultralight.files import read_utf8
 from ultralight.problems import InputError, Problems, nearest
@@ -24,34 +25,48 @@ EPOCHS_RANGE = (8, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
+# What `--report_to` takes: where the curves of a run can be watched, and the package that it needs.
+REPORTS = ("none", "tensorboard", "trackio")
+
 TRAIN_USAGE = """\
-Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph.
+Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph of about 1 MB.
 
-  python train.py                                        the embedded car queries (configs/car_queries.yaml)
-  python train.py --dataset my_data --output_dir my_model    your own: train.jsonl and QueryLabels.json in my_data/
-  python train.py configs/other.yaml --epochs 10         settings from another YAML file, one of them changed
+Such a model says on the device itself what a short query implies of each of your labels ("fits a pram" -> space: large). It starts
+from the encoder in base/, so a few thousand queries and a few minutes on a laptop are enough. The folder holds all that
+AutoModel, Optimum and predict.py need, metrics.json and plots/.
 
-A flag overrides the YAML file, which overrides the defaults below."""
+examples:
+  python train.py                                              the embedded car queries (configs/car_queries.yaml)
+  python train.py --dataset my_data                            your own: train.jsonl and QueryLabels.json in my_data/
+  python train.py configs/car_queries_distilled.yaml --epochs 10    settings of another YAML file, one of them changed
+  python train.py --dataset my_data --distillation true        learns from teachers, too: 5 times as long, and better
 
+Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
 
 PRETRAIN_USAGE = """\
 Pre-trains an encoder by masked language modelling on text files, one sentence a line.
 
-  python pretrain.py --corpus my_texts/ --output_dir my_base
-  python train.py --model_name my_base ...            then starts from it
+Worth it when your queries are of a language or a field that the encoder in base/ has not read: text without labels is cheap, and
+an encoder that has read the words needs fewer labelled queries.
 
-A flag overrides the YAML file, which overrides the defaults below."""
+examples:
+  python pretrain.py --corpus my_texts/ --output_dir my_base
+  python pretrain.py configs/pretrain.yaml --steps 100000 --bf16 true
+  python train.py --model_name my_base --dataset my_data           then starts from it
+
+Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
 
 
 def _flag(default: Any, text: str, **more: Any) -> Any:
     return field(default=default, metadata={"help": text, **more})
 
 
+# The settings of a run stand in parts, which are also the groups of `--help`; HfArgumentParser reads their `_argument_group_name`.
 @dataclass
-class TrainSettings:
-    """What `train.py` takes; every field is a flag and a key of the YAML file."""
+class DataSettings:
+    """What is learnt, and where the model goes."""
 
-    usage: ClassVar[str] = TRAIN_USAGE
+    _argument_group_name: ClassVar[str] = "data"
 
     dataset: str = _flag(
         "data/car_queries", "a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset id"
@@ -62,6 +77,13 @@ class TrainSettings:
         "stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS)
     )
     split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
+
+
+@dataclass
+class ModelSettings:
+    """What the model is like."""
+
+    _argument_group_name: ClassVar[str] = "model"
 
     model_name: str = _flag(
         BASE,
@@ -77,6 +99,13 @@ class TrainSettings:
     label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
     dropout: float = _flag(0.1, "dropout of encoder and heads")
+
+
+@dataclass
+class OptimizationSettings:
+    """How it is trained."""
+
+    _argument_group_name: ClassVar[str] = "training"
 
     epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
     early_stopping_patience: int = _flag(6, "epochs without a better validation micro-F1 after which training stops; 0: never")
@@ -96,6 +125,21 @@ class TrainSettings:
     embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
     seed: int = _flag(42, "seed of weights and batches")
     resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "where to watch the curves during training: tensorboard (files in OUTPUT_DIR/runs), trackio (both: "
+            "requirements-report.txt) or none, the default",
+            "choices": list(REPORTS),
+        },
+    )
+
+
+@dataclass
+class DistillationSettings:
+    """What it learns from other models."""
+
+    _argument_group_name: ClassVar[str] = "distillation"
 
     distillation: bool = _flag(False, "learn from teachers as well as from the labels")
     teacher: list[str] = field(
@@ -113,11 +157,26 @@ class TrainSettings:
     distillation_weight: float = _flag(0.5, "weight of the teachers against the labels, 0 to 1")
     distillation_temperature: float = _flag(1.0, "softens the teachers' and the model's distributions")
 
+
+@dataclass
+class ExportSettings:
+    """What ships."""
+
+    _argument_group_name: ClassVar[str] = "export"
+
     export_onnx: bool = _flag(False, "export to ONNX after training")
     quantize: bool = _flag(False, "also write the INT8 graph, score it on the test split and report both")
     architecture: str = _flag(
         "avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES)
     )
+
+
+@dataclass
+class TrainSettings(ExportSettings, DistillationSettings, OptimizationSettings, ModelSettings, DataSettings):
+    """What `train.py` takes; every field is a flag and a key of the YAML file."""
+
+    usage: ClassVar[str] = TRAIN_USAGE
+    parts: ClassVar[tuple[type, ...]] = (DataSettings, ModelSettings, OptimizationSettings, DistillationSettings, ExportSettings)
 
     def __post_init__(self) -> None:
         """Checks what types cannot say.
@@ -146,6 +205,12 @@ class TrainSettings:
             problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
+        self.report_to = [name for name in self.report_to if name != "none"]
+        for name in self.report_to:
+            if name not in REPORTS:
+                problems.add(f"--report_to {name}", nearest(name, REPORTS))
+            elif find_spec(name) is None:
+                problems.add(f"--report_to {name}", "is not installed; accepted: after `pip install -r requirements-report.txt`")
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
@@ -159,10 +224,10 @@ class TrainSettings:
 
 
 @dataclass
-class PretrainSettings:
-    """What `pretrain.py` takes; every field is a flag and a key of the YAML file."""
+class TextSettings:
+    """What is read, and where the encoder goes."""
 
-    usage: ClassVar[str] = PRETRAIN_USAGE
+    _argument_group_name: ClassVar[str] = "text"
 
     corpus: list[str] = field(default_factory=list, metadata={"help": "text files, or folders of .txt files, one sentence a line"})
     weights: list[str] = field(
@@ -170,6 +235,13 @@ class PretrainSettings:
     )
     exclude: list[str] = field(default_factory=list, metadata={"help": "datasets whose queries must not be read, such as test files"})
     output_dir: str = _flag("outputs/base", "folder for the encoder and its tokenizer")
+
+
+@dataclass
+class EncoderSettings:
+    """What the encoder is like."""
+
+    _argument_group_name: ClassVar[str] = "encoder"
 
     max_seq_length: int = _flag(64, "longest line in tokens, longer ones are cut")
     vocab_size: int = _flag(3400, "rows of the vocabulary")
@@ -182,6 +254,13 @@ class PretrainSettings:
     intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim")
     dropout: float = _flag(0.0, "dropout; text is plenty, a tiny encoder does not overfit it")
 
+
+@dataclass
+class MaskedTrainingSettings:
+    """How it is trained."""
+
+    _argument_group_name: ClassVar[str] = "training"
+
     steps: int = _flag(20_000, "training steps")
     batch_size: int = _flag(128, "lines a step, of like length")
     learning_rate: float = _flag(2.0e-3, "peak learning rate of AdamW; warms up over 2 %% of the steps, then falls as a cosine")
@@ -191,6 +270,14 @@ class PretrainSettings:
     bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent processors and GPUs")
     seed: int = _flag(42, "seed of weights, order and masks")
     resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
+
+
+@dataclass
+class PretrainSettings(MaskedTrainingSettings, EncoderSettings, TextSettings):
+    """What `pretrain.py` takes; every field is a flag and a key of the YAML file."""
+
+    usage: ClassVar[str] = PRETRAIN_USAGE
+    parts: ClassVar[tuple[type, ...]] = (TextSettings, EncoderSettings, MaskedTrainingSettings)
 
     def __post_init__(self) -> None:
         """Checks what types cannot say.
@@ -212,8 +299,15 @@ class PretrainSettings:
 Settings = TypeVar("Settings", bound=TrainSettings | PretrainSettings)
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the description and shows defaults."""
+def settings_parser(kind: type[Settings], default_yaml: str | None) -> HfArgumentParser:
+    """The flags of a script, and the YAML file that its first argument names."""
+    # The usage that argparse would make lists all flags, before every error.
+    usage = "%(prog)s [SETTINGS.yaml] [--SETTING VALUE ...] [--quiet] [--debug]"
+    parser = HfArgumentParser(kind.parts, usage=usage, description=kind.usage, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
+    )
+    return add_output_flags(parser)
 
 
 def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: type[Settings]) -> Settings:
@@ -222,10 +316,7 @@ def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: typ
     Raises:
         InputError: the file cannot be read, holds an unknown key, or a setting is out of range.
     """
-    parser = HfArgumentParser(kind, description=kind.usage, formatter_class=_HelpFormatter)
-    parser.add_argument(
-        "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
-    )
+    parser = settings_parser(kind, default_yaml)
     path = parser.parse_args(arguments).settings_yaml
     names = [item.name for item in dataclasses.fields(kind)]
     # As flags, so that a YAML value passes through the same type conversion: YAML reads 1e-3 as a string.

@@ -33,6 +33,7 @@ from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
 from ultralight.pruning import EmbeddingPruning, prune
+from ultralight.reporting import report_arguments, show_training
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 
@@ -127,7 +128,7 @@ def make_trainer(
         callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
     if settings.embedding_pruning:
         callbacks.append(EmbeddingPruning(settings.embedding_pruning))
-    return UltraLightTrainer(
+    trainer = UltraLightTrainer(
         model=model,
         args=_training_arguments(settings, len(train)),
         train_dataset=train,
@@ -139,6 +140,8 @@ def make_trainer(
         schema=schema,
         settings=settings,
     )
+    show_training(trainer, settings)
+    return trainer
 
 
 def run_training(trainer: UltraLightTrainer) -> None:
@@ -247,5 +250,5 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
         label_names=["labels"],
         remove_unused_columns=False,  # teacher_probabilities is no argument of the model
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
+        **report_arguments(settings),
     )
