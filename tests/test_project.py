@@ -10,11 +10,15 @@ from tests.conftest import ROOT, run_script
 
 # Modules may import those that stand before them.
 ORDER = [
-    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "settings", "vocabulary",
-    "model_builder", "pruning", "distillation", "batching", "reporting",
+    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset",
+    "settings", "vocabulary", "model_builder", "pruning", "distillation", "batching", "reporting",
     "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
     "corpus", "linear", "teachers", "experiment", "masking", "pretraining",
 ]  # fmt: skip
+SCRIPTS = [
+    *sorted(path.name for path in ROOT.glob("*.py") if "run_command(" in path.read_text(encoding="utf-8")),
+    *sorted(f"-m benchmarks.{path.stem}" for path in ROOT.glob("benchmarks/*.py") if path.stem != "__init__"),
+]
 RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "ultra_light_predictor", "ultralight"}
 
 
@@ -81,8 +85,9 @@ def test_every_file_that_a_readme_links_to_exists():
             assert (path.parent / target).exists(), (name, target)
 
 
-@pytest.mark.parametrize("script", ["train.py", "export.py", "predict.py", "pretrain.py", "ultra_light_predictor_example.py"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_explains_itself(script):
-    result = run_script(script, "--help")
+    result = run_script(*script.split(), "--help")
     assert result.returncode == 0, result.stderr
-    assert "usage:" in result.stdout
+    for part in ("usage:", "\nexample", "--quiet", "--debug", "exit codes: 0 done"):
+        assert part in result.stdout
