@@ -10,6 +10,15 @@ from transformers import PretrainedConfig
 
 POOLINGS = ("cls", "mean", "max")
 NGRAM_SIZES = (2, 3)
+EMBEDDING_BITS = (4, 8)
+# Probability of its absent value from which on a label is absent, where the configuration names none.
+DEFAULT_THRESHOLD = 0.5
+
+
+def custom_pipelines() -> dict[str, dict[str, Any]]:
+    """What `transformers.pipeline` needs to know of the task that classifiers are made for."""
+    options = {"impl": "pipeline_ultralight.ImplicitLabelPipeline", "pt": ["AutoModelForSequenceClassification"]}
+    return {"implicit-label-prediction": options}
 
 
 class UltraLightConfig(PretrainedConfig):
@@ -22,6 +31,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_rows: rows of the table of hashed n-grams that is added to the token embeddings; 0: none.
         ngram_sizes: which n-grams are looked up there, of 2 and 3 tokens.
         ngram_hashes: rows that are added up for each n-gram: two n-grams are taken for the same only if they share all.
+        embedding_bits: bits, 4 or 8, in which token and n-gram embeddings will be deployed; training rounds what it reads to them.
         hidden_size: width of the encoder.
         num_hidden_layers: encoder layers.
         num_attention_heads: attention heads per layer; divides `hidden_size`.
@@ -39,7 +49,7 @@ class UltraLightConfig(PretrainedConfig):
         training_facts: what the model was trained on and how, for the model card; never read by the model.
 
     Raises:
-        ValueError: an unknown pooling or n-gram size, or a label schema that names no label or a label with fewer than two values.
+        ValueError: an unknown pooling, n-gram size or number of bits; a label schema that is empty or has a label of fewer than two values.
     """
 
     model_type = "ultralight"
@@ -51,6 +61,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_rows: int = 0,
         ngram_sizes: Sequence[int] = (2,),
         ngram_hashes: int = 2,
+        embedding_bits: int = 8,
         hidden_size: int = 128,
         num_hidden_layers: int = 2,
         num_attention_heads: int = 2,
@@ -61,7 +72,7 @@ class UltraLightConfig(PretrainedConfig):
         classifier_dropout: float = 0.1,
         max_position_embeddings: int = 32,
         max_seq_length: int = 32,
-        type_vocab_size: int = 2,
+        type_vocab_size: int = 1,
         initializer_range: float = 0.02,
         layer_norm_eps: float = 1e-12,
         pooling: str = "mean+max",
@@ -79,11 +90,14 @@ class UltraLightConfig(PretrainedConfig):
             raise ValueError(f"pooling={pooling!r}: {unknown[0]!r} is not one of {', '.join(POOLINGS)}")
         if not set(ngram_sizes) <= set(NGRAM_SIZES):
             raise ValueError(f"ngram_sizes={list(ngram_sizes)}: accepted: of {', '.join(map(str, NGRAM_SIZES))}")
+        if embedding_bits not in EMBEDDING_BITS:
+            raise ValueError(f"embedding_bits={embedding_bits}: accepted: {' or '.join(map(str, EMBEDDING_BITS))}")
         self.vocab_size = vocab_size
         self.embedding_size = hidden_size if embedding_size is None else embedding_size
         self.ngram_rows = ngram_rows
         self.ngram_sizes = list(ngram_sizes)
         self.ngram_hashes = ngram_hashes
+        self.embedding_bits = embedding_bits
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
@@ -132,7 +146,7 @@ class UltraLightConfig(PretrainedConfig):
 
     @staticmethod
     def _classification_fields(label_schema: list[list[Any]]) -> dict[str, Any]:
-        """`id2label` such as {0: "价位=none", 1: "价位=经济"} and the problem type that makes stock pipelines apply a sigmoid."""
+        """`id2label` such as {0: "价位=none", 1: "价位=经济"}, and what pipelines go by: the stock one applies a sigmoid, then."""
         if not label_schema or any(len(values) < 2 for _, values in label_schema):
             raise ValueError("label_schema needs at least one label, each with the absent value and one more")
         names = [f"{label}={value}" for label, values in label_schema for value in values]
@@ -140,4 +154,5 @@ class UltraLightConfig(PretrainedConfig):
             "id2label": dict(enumerate(names)),
             "label2id": {name: index for index, name in enumerate(names)},
             "problem_type": "multi_label_classification",
+            "custom_pipelines": custom_pipelines(),
         }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,19 +24,34 @@ try:  # inside a package: how transformers loads remote code
 except ImportError:  # as a top-level file: how the project's own scripts load it
     from configuration_ultralight import UltraLightConfig
 
-CODE_FILES = ("configuration_ultralight.py", "modeling_ultralight.py")
+if TYPE_CHECKING:  # transformers reads, but never runs it: the pipeline then lies beside this file wherever that is loaded from
+    from .pipeline_ultralight import ImplicitLabelPipeline  # noqa: F401
+
+CODE_FILES = ("configuration_ultralight.py", "modeling_ultralight.py", "pipeline_ultralight.py")
 # A score that leaves no probability, and that is finite: infinities would turn into NaN in gradients.
 NEVER = -1e9
 # Taken from what padding would contribute to a maximum or a softmax: beyond any state, and within half precision.
 MASKED = 1e4
+# Keeps the logarithm of a share finite, and leaves the smallest that counts alone.
+TINY = 1e-30
 
 
 def copy_code(folder: str | Path) -> None:
-    """Copies the two Python files that `trust_remote_code=True` needs into `folder`."""
+    """Copies the Python files that `trust_remote_code=True` needs into `folder`."""
     for name in CODE_FILES:
         source, target = Path(__file__).resolve().with_name(name), Path(folder).resolve() / name
         if source != target:
             shutil.copyfile(source, target)
+
+
+def round_rows(rows: Tensor, bits: int) -> Tensor:
+    """Rows (..., embedding_size) as integers of `bits` bits with a scale for each row would give them back.
+
+    Gradients pass as if nothing was rounded (Bengio et al., 2013, "straight-through"): training finds weights that bear it.
+    """
+    exact = rows.detach()
+    scales = exact.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / (2 ** (bits - 1) - 1)
+    return rows + ((exact / scales).round() * scales - exact)
 
 
 class NgramEmbedding(nn.Embedding):
@@ -51,20 +66,24 @@ class NgramEmbedding(nn.Embedding):
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config.ngram_rows, config.embedding_size)
-        self.factors = [self.FACTORS[number][:size] for size in config.ngram_sizes for number in range(config.ngram_hashes)]
+        hashes = [(size, factors) for size in config.ngram_sizes for factors in self.FACTORS[: config.ngram_hashes]]
+        # One column for each hash; an n-gram shorter than the longest ignores the tokens further back.
+        self.factors = [[factors[back] * (back < size) for size, factors in hashes] for back in range(max(config.ngram_sizes))]
+        self.offsets = [size for size, _ in hashes]
+        self.bits = config.embedding_bits
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Sum of the rows of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
-        length = input_ids.shape[1]
-        shifted = [input_ids, *(nn.functional.pad(input_ids, (back, 0))[:, :length] for back in (1, 2))]
-        looked_up = [super(NgramEmbedding, self).forward(self._rows(shifted, factors)) for factors in self.factors]
-        return sum(looked_up[1:], start=looked_up[0])
+        ids = input_ids.unsqueeze(-1)
+        keys = ids * self._constant(self.factors[0], ids) + self._constant(self.offsets, ids)
+        for back, factors in enumerate(self.factors[1:], start=1):
+            keys = keys + nn.functional.pad(ids, (0, 0, back, -back)) * self._constant(factors, ids)
+        rows = super().forward(keys % self.num_embeddings)  # (batch, seq_len, hashes, embedding_size)
+        return (round_rows(rows, self.bits) if self.training else rows).sum(2)
 
-    def _rows(self, shifted: list[Tensor], factors: tuple[int, ...]) -> Tensor:
-        keys = shifted[0] * factors[0] + len(factors)
-        for ids, factor in zip(shifted[1:], factors[1:], strict=False):
-            keys = keys + ids * factor
-        return keys % self.num_embeddings
+    @staticmethod
+    def _constant(numbers: list[int], like: Tensor) -> Tensor:
+        return torch.tensor(numbers, device=like.device)
 
 
 class UltraLightEmbeddings(BertEmbeddings):
@@ -72,21 +91,41 @@ class UltraLightEmbeddings(BertEmbeddings):
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config)
+        self.bits = config.embedding_bits
         self.ngram_embeddings = NgramEmbedding(config) if config.ngram_rows else None
         self.widening = None
         if config.embedding_size != config.hidden_size:
             self.word_embeddings = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
             self.widening = nn.Linear(config.embedding_size, config.hidden_size, bias=False)
 
-    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **more: Any) -> Tensor:
-        """Embeds token ids (batch, seq_len), or takes `inputs_embeds` (batch, seq_len, embedding_size) for their sum with the n-grams'."""
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        past_key_values_length: int = 0,
+    ) -> Tensor:
+        """Embeds token ids (batch, seq_len), or takes `inputs_embeds` (batch, seq_len, embedding_size) for their sum with the n-grams'.
+
+        Where there is one segment only, places and segment are one table, and its first rows a slice: constants of an exported graph.
+        """
         if inputs_embeds is None:
             inputs_embeds = self.word_embeddings(input_ids)
+            if self.training:
+                inputs_embeds = round_rows(inputs_embeds, self.bits)
             if self.ngram_embeddings is not None:
                 inputs_embeds = inputs_embeds + self.ngram_embeddings(input_ids)
         if self.widening is not None:
             inputs_embeds = self.widening(inputs_embeds)
-        return super().forward(inputs_embeds=inputs_embeds, **more)
+        places, segments = self.position_embeddings.weight, self.token_type_embeddings.weight
+        if token_type_ids is None or len(segments) == 1:
+            places = places + segments[0]
+        else:
+            inputs_embeds = inputs_embeds + self.token_type_embeddings(token_type_ids)
+        start, end = past_key_values_length, past_key_values_length + inputs_embeds.shape[1]
+        where = places[start:end] if position_ids is None else nn.functional.embedding(position_ids, places)
+        return self.dropout(self.LayerNorm(inputs_embeds + where))
 
 
 class _UltraLightMixin:
@@ -185,18 +224,18 @@ class LabelAttention(nn.Module):
         self.relevance = nn.Linear(config.hidden_size, labels, bias=False)
         self.projection = nn.Linear(2 * config.hidden_size, config.projection_dim, bias=False)
 
-    def forward(self, states: Tensor, embedded: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, states: Tensor, embedded: Tensor, padding: Tensor) -> Tensor:
         """Reads what the encoder made of the tokens, and beside it their embeddings: the words themselves are evidence, too.
 
         Args:
             states: what the encoder made of the tokens (batch, seq_len, hidden_size).
             embedded: what it was given (batch, seq_len, hidden_size).
-            mask: 1 for tokens, 0 for padding (batch, seq_len).
+            padding: 0 for tokens, a large negative number for padding (batch, seq_len, 1).
 
         Returns:
             One vector for each label (batch, labels, projection_dim).
         """
-        relevance = self.relevance(states) + (mask.unsqueeze(-1) - 1) * MASKED  # (batch, seq_len, labels)
+        relevance = self.relevance(states) + padding  # (batch, seq_len, labels)
         return self.projection(relevance.softmax(1).transpose(1, 2) @ torch.cat([states, embedded], dim=-1))
 
 
@@ -239,7 +278,7 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
 
         Args:
             input_ids: token ids (batch, seq_len).
-            attention_mask: 1 for tokens, 0 for padding (batch, seq_len); all ones where left out.
+            attention_mask: 1 for tokens, 0 for padding (batch, seq_len); where left out, padding tokens are what is padding.
             token_type_ids: segment ids (batch, seq_len); zeros where left out.
             inputs_embeds: token embeddings instead of `input_ids` (batch, seq_len, hidden_size).
             labels: index of the right value within each label (batch, labels); -100 is ignored.
@@ -249,6 +288,8 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
             `logits` (batch, sum of values): log-odds of each value within its label, so that `sigmoid(logits)` sums to 1
             over the values of a label; `loss`, where `labels` are given: the cross-entropy, averaged over labels and queries.
         """
+        if attention_mask is None:
+            attention_mask = self._mask(input_ids, inputs_embeds)
         encoded = self.bert(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -257,76 +298,76 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
             output_hidden_states=True,
         )
         states, embedded = encoded.last_hidden_state, encoded.hidden_states[0]  # both (batch, seq_len, hidden_size)
-        mask = torch.ones_like(states[..., 0]) if attention_mask is None else attention_mask.to(states.dtype)
-        shared = self.projection(self._pool(states, mask.unsqueeze(-1)))  # (batch, projection_dim)
+        padding = (attention_mask.to(states.dtype).unsqueeze(-1) - 1) * MASKED  # (batch, seq_len, 1)
+        shared = self.projection(self._pool(states, padding))  # (batch, 1, projection_dim)
         if self.label_attention is not None:
-            shared = shared.unsqueeze(1) + self.label_attention(states, embedded, mask)  # (batch, labels, projection_dim)
-        scores = self._scores(self.dropout(self.activation(shared)))  # (batch, sum of values)
-        log_probs = self._log_softmax_within_labels(scores)  # (batch, labels, most values of a label)
-        loss = None if labels is None else self._loss(log_probs, labels)
-        logits = self._log_odds(log_probs)
+            shared = shared + self.label_attention(states, embedded, padding)  # (batch, labels, projection_dim)
+        scores = self._scores(self.dropout(self.activation(shared)))  # (batch, labels, most values of a label)
+        loss = None if labels is None else self._loss(scores, labels)
+        logits = self._log_odds(scores)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
-    def _pool(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Reduces token states (batch, seq_len, hidden_size) under a mask (batch, seq_len, 1) to (batch, poolings * hidden_size)."""
+    def _mask(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """1 for tokens, 0 for padding (batch, seq_len)."""
+        if input_ids is None:
+            return torch.ones_like(inputs_embeds[..., 0])  # type: ignore[index]
+        return (input_ids != self.config.pad_token_id).to(self.heads.weight.dtype)
+
+    def _pool(self, states: Tensor, padding: Tensor) -> Tensor:
+        """Reduces token states (batch, seq_len, hidden_size) with `padding` (batch, seq_len, 1) to (batch, 1, poolings * hidden_size)."""
         pooled = []
         for kind in self.poolings:
             if kind == "cls":
-                pooled.append(states[:, 0])
+                pooled.append(states[:, :1])
             elif kind == "mean":
-                pooled.append((states * mask).sum(1) / mask.sum(1))
+                pooled.append(padding.softmax(1).transpose(1, 2) @ states)
             else:
-                pooled.append((states + (mask - 1) * MASKED).amax(1))
+                pooled.append((states + padding).amax(1, keepdim=True))
         return torch.cat(pooled, dim=-1)
 
     def _scores(self, shared: Tensor) -> Tensor:
-        """Raw scores of all values (batch, sum of values), from one representation of the query or from one for each label."""
-        if self.label_attention is None:
-            return self.heads(shared)
-        # Each head reads the representation of its own label only.
-        owners = [label for label, size in enumerate(self.values_per_label) for _ in range(size)]
-        own = shared.index_select(1, torch.tensor(owners, device=shared.device))  # (batch, sum of values, projection_dim)
-        return (own * self.heads.weight).sum(-1) + self.heads.bias
+        """Raw scores in a grid (batch, labels, most values of a label), `NEVER` in cells that no value fills.
 
-    def _padded_index(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Where each value sits in a (labels, most values of a label) grid, and which cells of that grid are padding."""
+        `shared` is one representation (batch, 1, projection_dim) or one for each label (batch, labels, projection_dim). Each
+        head reads the representation of its own label only.
+        """
+        index, missing = self._grid(shared.device)
+        weights = self.heads.weight[index].transpose(1, 2)  # (labels, projection_dim, most values of a label)
+        # Labels first: as many multiplications as there are labels, whatever the number of queries.
+        return (shared.transpose(0, 1) @ weights).transpose(0, 1) + (self.heads.bias[index] + missing)
+
+    def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Which value stands in each cell of a (labels, most values of a label) grid, and `NEVER` where none does, 0 elsewhere."""
         widest = max(self.values_per_label)
-        index, padding, start = [], [], 0
+        index, missing, start = [], [], 0
         for size in self.values_per_label:
-            index += [start + min(offset, size - 1) for offset in range(widest)]
-            padding += [0.0 if offset < size else NEVER for offset in range(widest)]
+            index.append([start + min(column, size - 1) for column in range(widest)])
+            missing.append([0.0 if column < size else NEVER for column in range(widest)])
             start += size
         # Built anew instead of kept as buffers: constants in an exported graph, and nothing that loading could garble.
-        return torch.tensor(index, device=device), torch.tensor(padding, device=device)
+        return torch.tensor(index, device=device), torch.tensor(missing, device=device)
 
-    def _log_softmax_within_labels(self, scores: Tensor) -> Tensor:
-        """Log-probabilities within each label (batch, labels, most values of a label) of raw scores (batch, sum of values)."""
-        index, padding = self._padded_index(scores.device)
-        grid = scores.index_select(1, index) + padding.to(scores.dtype)
-        return grid.view(-1, len(self.values_per_label), max(self.values_per_label)).log_softmax(-1)
+    def _log_odds(self, scores: Tensor) -> Tensor:
+        """Log p - log(1 - p) of every value, p being the softmax within its label: (batch, sum of values), from a grid of raw scores.
 
-    def _log_odds(self, log_probs: Tensor) -> Tensor:
-        """Log p - log(1 - p) of every value, padding dropped: (batch, sum of values).
-
-        1 - p of a label's likeliest value is the sum of the others: subtracting p from 1 would leave it no digits.
+        1 - p is the sum of the others' shares: subtracting p from 1 would leave a sure value no digits.
         """
         widest = max(self.values_per_label)
-        is_top = torch.arange(widest, device=log_probs.device) == log_probs.argmax(-1, keepdim=True)
-        others_of_top = log_probs.masked_fill(is_top, NEVER).logsumexp(-1, keepdim=True)
-        log_complement = torch.where(is_top, others_of_top, torch.log(1 - log_probs.exp().masked_fill(is_top, 0)))
+        relative = scores - scores.amax(-1, keepdim=True)
+        others = relative.exp() @ (1 - torch.eye(widest, dtype=scores.dtype, device=scores.device))
         cells = [row * widest + column for row, size in enumerate(self.values_per_label) for column in range(size)]
-        return (log_probs - log_complement).flatten(1).index_select(1, torch.tensor(cells, device=log_probs.device))
+        return (relative - (others + TINY).log()).flatten(1).index_select(1, torch.tensor(cells, device=scores.device))
 
-    def _loss(self, log_probs: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy within each label, averaged over queries and labels (class-weighted where configured)."""
-        labels = labels.to(log_probs.device)
+        labels = labels.to(scores.device)
         known = labels >= 0
-        chosen = log_probs.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # (batch, labels)
-        weights = known.to(log_probs.dtype)
+        chosen = scores.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)  # (batch, labels)
+        weights = known.to(scores.dtype)
         if self.config.class_weights is not None:
             starts = torch.tensor([sum(self.values_per_label[:i]) for i in range(len(self.values_per_label))], device=labels.device)
-            per_value = torch.tensor(self.config.class_weights, dtype=log_probs.dtype, device=labels.device)
+            per_value = torch.tensor(self.config.class_weights, dtype=scores.dtype, device=labels.device)
             weights = weights * per_value[starts + labels.clamp(min=0)]
         return -(weights * chosen).sum() / known.sum().clamp(min=1)

@@ -10,7 +10,8 @@ from ultralight.command_line import run_command
 def main() -> None:
     """Reads the settings and pre-trains."""
     # Imports that take seconds stand here, as in train.py.
-    from ultralight.settings import PretrainSettings, parse_settings
+    from ultralight.pretrain_settings import PretrainSettings
+    from ultralight.settings import parse_settings
 
     settings = parse_settings(sys.argv[1:], None, PretrainSettings)
     from ultralight.pretraining import run_pretraining

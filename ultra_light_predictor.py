@@ -10,11 +10,14 @@ Copy it beside your program: it imports neither torch nor transformers nor the r
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,15 @@ from tokenizers import Tokenizer
 FP32_GRAPH = Path("onnx") / "model.onnx"
 INT8_GRAPH = Path("onnx") / "model_quantized.onnx"
 DEFAULT_THRESHOLD = 0.5
+_OUTPUT = ["logits"]
 # Keys under which `export_to_onnx` keeps the configuration and the tokenizer inside the ONNX file.
 CONFIG_KEY, TOKENIZER_KEY = "ultralight.config", "ultralight.tokenizer"
-# Queries a thread takes at a time: enough to hide the hand-over, few enough for a stream to flow.
-_CHUNK = 64
+# Queries a thread takes at a time: enough of each length to fill batches, few enough for a stream to flow.
+_CHUNK = 512
+# Rows of one run of the network: what its activations need still fits into a core's cache.
+_BATCH = 32
+# "someone/model"; neither a path to a file nor one that begins or ends in a dot.
+_HUB_NAME = re.compile(r"(?!.*\.(onnx|ort)$)\w[\w.-]*/\w[\w.-]*")
 
 
 def decide(probabilities: np.ndarray, sizes: list[int], thresholds: np.ndarray) -> np.ndarray:
@@ -43,24 +51,28 @@ def decide(probabilities: np.ndarray, sizes: list[int], thresholds: np.ndarray) 
     Returns:
         Index of the chosen value within each label (batch, labels); 0 is the absent value.
     """
-    chosen = np.zeros((len(probabilities), len(sizes)), dtype=np.int64)
-    start = 0
-    for column, size in enumerate(sizes):
-        within = probabilities[:, start : start + size]
-        best = 1 + within[:, 1:].argmax(axis=1)
-        chosen[:, column] = np.where(within[:, 0] >= thresholds[column], 0, best)
-        start += size
-    return chosen
+    cells, missing, starts = _layout(tuple(sizes))
+    present = np.where(missing, -1.0, probabilities[:, cells])[:, :, 1:].argmax(axis=2) + 1
+    return np.where(probabilities[:, starts] >= thresholds, 0, present)
+
+
+@lru_cache
+def _layout(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column of each value in a (labels, most values of a label) grid, which cells of the grid hold none, and each label's first column."""
+    columns, offsets = np.arange(max(sizes)), np.array(sizes)[:, np.newaxis]
+    starts = np.cumsum([0, *sizes[:-1]])
+    return starts[:, np.newaxis] + np.minimum(columns, offsets - 1), columns >= offsets, starts
 
 
 class UltraLightPredictor:
     """Says for every label which value a query implies, or that it implies none.
 
-    Safe to share between threads. Every query runs through the network on its own: dynamic INT8 quantisation scales a
-    whole batch by its largest activation, so in a batch the neighbours of a query would change its scores.
+    Safe to share between threads. Queries of the same length run through the network together, so nothing is padded; the
+    scales of the integer arithmetic are constants, so a query's answer does not depend on its neighbours.
 
     Args:
-        model_path: a model folder, or an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`).
+        model_path: a model folder, an ONNX file (from a model's `onnx` folder or written by `export_to_onnx`), or the name of a
+            model on the Hub, such as "someone/model", which `huggingface_hub` fetches once where it is installed.
         config_path: the model's `config.json`; found beside the model where left out.
         max_seq_length: longest query in tokens, longer ones are cut; at most what the model was built for, which is also the default.
         quantize: read the INT8 graph of a folder instead of the fp32 one.
@@ -68,7 +80,7 @@ class UltraLightPredictor:
         num_threads: threads that work inside one query; 1 is fastest for a model of this size.
 
     Raises:
-        FileNotFoundError: a file of the model is missing.
+        FileNotFoundError: a file of the model is missing, or a named model cannot be fetched.
         ValueError: the configuration is not an UltraLight one, or disagrees with `max_seq_length` or `hidden_dim`.
     """
 
@@ -81,7 +93,7 @@ class UltraLightPredictor:
         hidden_dim: int | None = None,
         num_threads: int = 1,
     ) -> None:
-        self.onnx_path = _find_graph(Path(model_path), quantize)
+        self.onnx_path = _find_graph(_fetch(model_path, quantize), quantize)
         self._session = _start_session(self.onnx_path, num_threads)
         embedded = self._session.get_modelmeta().custom_metadata_map
         folder = self.onnx_path.parent.parent if self.onnx_path.parent.name == "onnx" else self.onnx_path.parent
@@ -101,7 +113,8 @@ class UltraLightPredictor:
 
         self.label_schema: dict[str, list[str]] = dict(self.config["label_schema"])
         self._sizes = [len(values) for values in self.label_schema.values()]
-        self._offsets = np.cumsum([0, *self._sizes[:-1]])
+        self._offsets = np.cumsum([0, *self._sizes[:-1]]).tolist()
+        self._names = list(self.label_schema.items())
         thresholds = self.config.get("thresholds") or {}
         self.thresholds = np.array([thresholds.get(label, DEFAULT_THRESHOLD) for label in self.label_schema])
 
@@ -119,7 +132,7 @@ class UltraLightPredictor:
         Raises:
             TypeError: `query` is not a string.
         """
-        return self._answer(self.probabilities([query])[0], include_none, return_scores)
+        return next(self._answers(self.probabilities([query]), include_none, return_scores))
 
     def predict_batch(
         self, queries: Iterable[str], include_none: bool = False, return_scores: bool = False, num_workers: int = 1
@@ -136,12 +149,9 @@ class UltraLightPredictor:
         queries = iter(queries)
         with ThreadPoolExecutor(num_workers) as pool:
             while chunk := list(islice(queries, _CHUNK * num_workers)):
-                parts = [chunk[start::num_workers] for start in range(num_workers)]
-                rows: list[np.ndarray] = [np.empty(0)] * len(chunk)
-                for start, part in enumerate(pool.map(self.probabilities, parts)):
-                    rows[start::num_workers] = list(part)
-                for row in rows:
-                    yield self._answer(row, include_none, return_scores)
+                parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
+                for probabilities in pool.map(self.probabilities, parts):
+                    yield from self._answers(probabilities, include_none, return_scores)
 
     def probabilities(self, queries: list[str]) -> np.ndarray:
         """Probability of every value within its label, in the order of the schema (batch, sum of values)."""
@@ -149,39 +159,87 @@ class UltraLightPredictor:
 
     def logits(self, queries: list[str]) -> np.ndarray:
         """The network's answer: log-odds of every value within its label (batch, sum of values)."""
-        rows = np.empty((len(queries), sum(self._sizes)), dtype=np.float32)
+        if len(queries) == 1:
+            return self._session.run(_OUTPUT, {"input_ids": self.token_ids(queries[0])})[0]
+        by_length: dict[int, list[int]] = {}
         for number, query in enumerate(queries):
-            if not isinstance(query, str):
-                raise TypeError(f"query {number} is {type(query).__name__}, not a string: {query!r}")
-            ids = np.array([self._tokenizer.encode(query).ids], dtype=np.int64)
-            rows[number] = self._session.run(["logits"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+            _check_query(query, number)
+        encoded = [item.ids for item in self._tokenizer.encode_batch_fast(queries)]
+        for number, ids in enumerate(encoded):
+            by_length.setdefault(len(ids), []).append(number)
+        rows = np.empty((len(queries), sum(self._sizes)), dtype=np.float32)
+        for numbers in by_length.values():
+            for start in range(0, len(numbers), _BATCH):
+                batch = numbers[start : start + _BATCH]
+                input_ids = np.array([encoded[number] for number in batch], dtype=np.int64)
+                rows[batch] = self._session.run(_OUTPUT, {"input_ids": input_ids})[0]
         return rows
+
+    def token_ids(self, query: str) -> np.ndarray:
+        """Token ids of one query, cut to `max_seq_length` (1, seq_len)."""
+        _check_query(query, 0)
+        return np.array([self._tokenizer.encode(query).ids], dtype=np.int64)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Index of the chosen value within each label (batch, labels), by the model's thresholds."""
         return decide(probabilities, self._sizes, self.thresholds)
 
     def export_to_onnx(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the whole model, configuration and tokenizer included, to one ONNX file that `UltraLightPredictor(path)` reads."""
+        """Writes the whole model, configuration and tokenizer included, to one ONNX file that `UltraLightPredictor(path)` reads.
+
+        Where the name ends in .gz, the file is compressed: that is where pruned weights save bytes.
+        """
         graph = self.onnx_path.read_bytes()
+        if self.onnx_path.suffix == ".gz":
+            graph = gzip.decompress(graph)
         for key, text in ((CONFIG_KEY, self._config_text), (TOKENIZER_KEY, self._tokenizer_text)):
             if key not in self._session.get_modelmeta().custom_metadata_map:
                 graph += _metadata_field(key, text)
         target = Path(path)
+        if target.suffix == ".gz":
+            graph = gzip.compress(graph, mtime=0)
         handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
         with os.fdopen(handle, "wb") as file:
             file.write(graph)
         Path(partial).replace(target)
         return target
 
-    def _answer(self, probabilities: np.ndarray, include_none: bool, return_scores: bool) -> dict[str, Any]:
-        chosen = self.decide(probabilities[np.newaxis])[0]
-        answer: dict[str, Any] = {}
-        for (label, values), value, offset in zip(self.label_schema.items(), chosen, self._offsets, strict=True):
-            if value or include_none:
-                score = round(float(probabilities[offset + value]), 6)
-                answer[label] = {"value": values[value], "score": score} if return_scores else values[value]
-        return answer
+    def _answers(self, probabilities: np.ndarray, include_none: bool, return_scores: bool) -> Iterator[dict[str, Any]]:
+        for row, chosen in zip(probabilities, self.decide(probabilities).tolist(), strict=True):
+            answer: dict[str, Any] = {}
+            for (label, values), value, offset in zip(self._names, chosen, self._offsets, strict=True):
+                if value or include_none:
+                    name = values[value]
+                    answer[label] = {"value": name, "score": round(float(row[offset + value]), 6)} if return_scores else name
+            yield answer
+
+
+def _check_query(query: Any, number: int) -> None:
+    if not isinstance(query, str):
+        raise TypeError(f"query {number} is {type(query).__name__}, not a string: {query!r}")
+
+
+def _fetch(model_path: str | os.PathLike[str], quantize: bool) -> Path:
+    """The path itself, or, where nothing is there and it could be a name on the Hub, the folder it was downloaded to."""
+    path, name = Path(model_path), str(model_path)
+    if path.exists() or not _HUB_NAME.fullmatch(name):
+        return path
+    nowhere = f"{name} does not exist here: give a model folder, an ONNX file or the name of a model on the Hub"
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise FileNotFoundError(f"{nowhere}; names need huggingface_hub (pip install huggingface_hub)") from None
+    graph = (INT8_GRAPH if quantize else FP32_GRAPH).as_posix()
+    files = [graph, "config.json", "tokenizer.json"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=files))
+    except Exception as error:  # many kinds, of several libraries: no such model, no right to it, no network, no cached copy
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(f"{nowhere}; huggingface_hub cannot fetch it ({type(error).__name__}: {reason})") from error
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{name}: the model on the Hub, or what is cached of it, has no {' and no '.join(missing)}")
+    return folder
 
 
 def _find_graph(model_path: Path, quantize: bool) -> Path:
@@ -199,7 +257,11 @@ def _start_session(path: Path, num_threads: int) -> onnxruntime.InferenceSession
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # The graph is saved optimised: what is left to do is to restore the weights that are kept as integers and used as floats, once.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    graph = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else str(path)
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _read(path: Path) -> str:

@@ -6,10 +6,11 @@ import argparse
 
 from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.corpus import corpus_files, forbidden_texts, iter_lines, parse_weights
+from ultralight.pretrain_settings import PretrainSettings
 from ultralight.problems import CheckError
 from ultralight.progress import progress
 from ultralight.report import format_table
-from ultralight.settings import PretrainSettings, parse_settings
+from ultralight.settings import parse_settings
 
 USAGE = """\
 Counts the lines of a corpus that equal a measured text or hold its beginning, punctuation and case aside.

@@ -88,7 +88,7 @@ def score_network(splits: DatasetDict, schema: LabelSchema, settings: TrainSetti
     model, tokenizer = make_model(settings, splits["train"]["query"], schema)
     trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
     run_training(trainer)
-    answer = trainer.predict(tokenize(splits["validation"], tokenizer))
+    answer = trainer.predict(tokenize(splits["validation"], tokenizer, settings))
     probabilities, references = 1 / (1 + np.exp(-np.asarray(answer.predictions))), np.asarray(answer.label_ids)
     thresholds = tune_thresholds(probabilities, references, schema)
     scores = score(decide(probabilities, schema.sizes, np.array([thresholds[label] for label in schema.labels])), references, schema)

@@ -1,13 +1,17 @@
+import json
 import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from tests.conftest import order_rows, run_script
 from ultra_light_predictor import UltraLightPredictor
+from ultralight.model_card import is_generated
 from ultralight.onnx_export import ExportError, count_quantized_operators, export_folder
 from ultralight.problems import InputError
 
@@ -26,19 +30,43 @@ def listing(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def test_every_weight_matrix_is_quantised(trained):
+def test_every_weight_matrix_is_kept_as_integers(trained):
     graph = onnx.load(trained[0] / "onnx" / "model_quantized.onnx")
-    # 6 a layer and 2 attention products, projection and heads; token, position and type embeddings.
-    assert count_quantized_operators(graph) >= 2 * 8 + 2 + 2
+    # An attention and three multiplications a layer; the token embeddings.
+    assert count_quantized_operators(graph) == 2 * 4 + 1
     floats = [item for item in graph.graph.initializer if item.data_type == onnx.TensorProto.FLOAT]
-    assert max(np.prod(item.dims) for item in floats) <= 64
+    assert max(np.prod(item.dims) for item in floats if 1 not in item.dims[1:]) <= 256
+
+
+def test_embeddings_take_half_a_byte_a_weight_and_lose_nothing(trained):
+    graph = onnx.load(trained[0] / "onnx" / "model_quantized.onnx")
+    (lookup,) = [node for node in graph.graph.node if node.op_type == "GatherBlockQuantized"]
+    stored = {item.name: item for item in graph.graph.initializer}
+    table, scales = stored[lookup.input[0]], numpy_helper.to_array(stored[lookup.input[2]])
+    assert table.data_type == onnx.TensorProto.INT4
+    model = UltraLightForImplicitLabelPrediction.from_pretrained(trained[0])
+    expected = model.bert.embeddings.word_embeddings.weight.detach().numpy()
+    np.testing.assert_allclose(numpy_helper.to_array(table).astype(np.float32) * scales, expected, atol=1e-6)
 
 
 def test_graphs_take_queries_of_any_number_and_length(trained):
-    graph = onnx.load(trained[0] / "onnx" / "model.onnx")
-    assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask"]
-    assert [item.name for item in graph.graph.output] == ["logits"]
-    assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch_size", "sequence_length"]
+    for name in ("model.onnx", "model_quantized.onnx"):
+        graph = onnx.load(trained[0] / "onnx" / name)
+        assert [item.name for item in graph.graph.input] == ["input_ids"]
+        assert [item.name for item in graph.graph.output] == ["logits"]
+        assert [axis.dim_param for axis in graph.graph.input[0].type.tensor_type.shape.dim] == ["batch_size", "sequence_length"]
+
+
+def test_neighbours_and_padding_change_no_answer(trained):
+    predictor = UltraLightPredictor(trained[0])
+    session = onnxruntime.InferenceSession(trained[0] / "onnx" / "model_quantized.onnx", providers=["CPUExecutionProvider"])
+    alone = [predictor.token_ids(query) for query in QUERIES]
+    padded = np.zeros((len(alone), max(ids.shape[1] for ids in alone)), dtype=np.int64)
+    for row, ids in enumerate(alone):
+        padded[row, : ids.shape[1]] = ids
+    together = session.run(["logits"], {"input_ids": padded})[0]
+    separate = np.concatenate([session.run(["logits"], {"input_ids": ids})[0] for ids in alone])
+    np.testing.assert_allclose(together, separate, atol=1e-3)
 
 
 def test_the_script_writes_what_training_wrote(trained, copy_of, orders):
@@ -48,6 +76,10 @@ def test_the_script_writes_what_training_wrote(trained, copy_of, orders):
     assert listing(copy_of / "onnx") == ["model.onnx", "model_quantized.onnx"]
     expected = UltraLightPredictor(trained[0]).predict_batch(QUERIES, return_scores=True)
     assert UltraLightPredictor(copy_of).predict_batch(QUERIES, return_scores=True) == expected
+    # The figures are those of the graph that was written now.
+    scores = json.loads((copy_of / "metrics.json").read_text(encoding="utf-8"))["test_int8"]
+    assert scores["micro_f1"] == pytest.approx(trained[1]["test_int8"]["micro_f1"], abs=1e-4)
+    assert is_generated((copy_of / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("architecture", ["avx2", "arm64"])
@@ -60,9 +92,11 @@ def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
     model = UltraLightForImplicitLabelPrediction.from_pretrained(copy_of)
     with torch.no_grad():
         # One huge activation that nothing reads: fp32 does not mind, but INT8 has no steps left for the others.
-        model.bert.encoder.layer[-1].output.LayerNorm.bias[0] = 1e5
-        for reader in (model.projection, model.label_attention.relevance, model.label_attention.projection):
-            reader.weight[:, 0 :: model.config.hidden_size] = 0
+        for layer in model.bert.encoder.layer:
+            layer.attention.output.dense.weight[:, 0] = 0
+            layer.attention.self.value.bias[0] = 1e5
+            layer.intermediate.dense.bias[0] = 1e5
+            layer.output.dense.weight[:, 0] = 0
     model.save_pretrained(copy_of)
     before = listing(copy_of)
     with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):

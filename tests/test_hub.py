@@ -13,6 +13,7 @@ LOAD = """
 import json, sys, warnings
 import torch, transformers
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 folder, queries = sys.argv[1], json.loads(sys.argv[2])
 config = AutoConfig.from_pretrained(folder, trust_remote_code=True)
 encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
@@ -22,10 +23,21 @@ shown = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=
 with torch.inference_mode():
     states = encoder.eval()(**tokenizer(queries[0], return_tensors="pt")).last_hidden_state
     own = model.eval().bert(**tokenizer(queries[0], return_tensors="pt")).last_hidden_state
-model.save_pretrained(sys.argv[3])
+pipe = pipeline("implicit-label-prediction", model=folder, trust_remote_code=True)
+pipe.save_pretrained(sys.argv[3])
+again = pipeline("implicit-label-prediction", model=sys.argv[3], trust_remote_code=True)
+# One step of fine-tuning towards answers that are not the model's own.
+arguments = TrainingArguments(sys.argv[3] + "_tuned", max_steps=1, learning_rate=1e-2, use_cpu=True, report_to=[])
+rows = [{**tokenizer(query, truncation=True), "labels": [2, 1, 1]} for query in queries]
+collator = DataCollatorWithPadding(tokenizer)
+trainer = Trainer(model, arguments, collator, rows[:8], rows, processing_class=tokenizer)
+losses = [trainer.evaluate()["eval_loss"]]
+trainer.train()
+losses.append(trainer.evaluate()["eval_loss"])
 print(json.dumps({
     "version": transformers.__version__, "config": type(config).__name__, "labels": config.label_schema,
-    "same_encoder": bool(torch.equal(states, own)),
+    "same_encoder": bool(torch.equal(states, own)), "losses": losses,
+    "answers": [pipe(queries, return_scores=True), again(queries, return_scores=True, batch_size=5)],
     "probabilities": [{item["label"]: item["score"] for item in items} for items in shown],
 }))
 """
@@ -33,10 +45,16 @@ ORT_PIPELINE = """
 import json, sys
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoTokenizer, pipeline
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 folder, queries, file = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 model = ORTModelForSequenceClassification.from_pretrained(folder, subfolder="onnx", file_name=file, trust_remote_code=True)
-pipe = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder), top_k=None)
-print(json.dumps([{item["label"]: item["score"] for item in items} for items in pipe(queries)]))
+tokenizer = AutoTokenizer.from_pretrained(folder)
+pipe = pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
+own = get_class_from_dynamic_module("pipeline_ultralight.ImplicitLabelPipeline", folder)(model=model, tokenizer=tokenizer)
+print(json.dumps({
+    "probabilities": [{item["label"]: item["score"] for item in items} for items in pipe(queries)],
+    "answers": [own(queries, return_scores=True, batch_size=size) for size in (1, 5)],
+}))
 """
 
 
@@ -52,6 +70,14 @@ def assert_close(shown, wanted):
         assert mine == pytest.approx(other, abs=1e-3)
 
 
+def assert_same_answers(shown, wanted):
+    """The same values, with the same scores but for what summing in another order changes."""
+    values = [[{label: said["value"] for label, said in answer.items()} for answer in answers] for answers in (shown, wanted)]
+    assert values[0] == values[1]
+    scores = [[said["score"] for answer in answers for said in answer.values()] for answers in (shown, wanted)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
 def check_loading(folder, tmp_path, python_arguments=(), **environment):
     result = run_script(
         *python_arguments, "-c", LOAD, folder, json.dumps(QUERIES), tmp_path / "saved_again", cwd=tmp_path,
@@ -63,7 +89,11 @@ def check_loading(folder, tmp_path, python_arguments=(), **environment):
     assert [label for label, _ in loaded["labels"]] == ["饮料", "冷热", "带走"]
     assert loaded["same_encoder"]
     assert_close(loaded["probabilities"], expected(folder, quantize=False))
-    assert (tmp_path / "saved_again" / "modeling_ultralight.py").is_file()
+    answers = UltraLightPredictor(folder, quantize=False).predict_batch(QUERIES, return_scores=True)
+    assert any(answers)
+    for shown in loaded["answers"]:  # the second time by what the first pipeline saved
+        assert_same_answers(shown, answers)
+    assert loaded["losses"][1] < loaded["losses"][0]
     return loaded
 
 
@@ -84,15 +114,18 @@ def test_a_stranger_loads_the_folder_with_transformers_5(trained, tmp_path, seco
 
 
 @pytest.mark.parametrize(("file", "quantize"), [("model.onnx", False), ("model_quantized.onnx", True)])
-def test_a_stock_onnx_pipeline_shows_the_predictors_probabilities(trained, tmp_path, file, quantize):
+def test_pipelines_over_an_onnx_graph_say_what_the_predictor_says(trained, tmp_path, file, quantize):
     folder, _ = trained
     result = run_script("-c", ORT_PIPELINE, folder, json.dumps(QUERIES), file, cwd=tmp_path, HF_MODULES_CACHE=str(tmp_path / "modules"))
     assert result.returncode == 0, result.stderr[-3000:]
-    assert_close(json.loads(result.stdout.splitlines()[-1]), expected(folder, quantize=quantize))
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert_close(shown["probabilities"], expected(folder, quantize=quantize))
+    for answers in shown["answers"]:
+        assert answers == UltraLightPredictor(folder, quantize=quantize).predict_batch(QUERIES, return_scores=True)
 
 
 def test_the_root_files_stand_alone():
-    for name in ("configuration_ultralight.py", "modeling_ultralight.py", "ultra_light_predictor.py"):
+    for name in ("configuration_ultralight.py", "modeling_ultralight.py", "pipeline_ultralight.py", "ultra_light_predictor.py"):
         source = (ROOT / name).read_text(encoding="utf-8")
         assert "import ultralight" not in source
         assert "from ultralight" not in source

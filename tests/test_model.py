@@ -25,12 +25,12 @@ def batch(rows=5, length=9):
 
 
 def raw_scores(model, inputs):
-    """What the heads say, before probabilities are formed."""
+    """What the heads say of the representation that all labels share, before probabilities are formed."""
     seen = []
-    handle = model.heads.register_forward_hook(lambda module, args, output: seen.append(output))
+    handle = model.dropout.register_forward_hook(lambda module, args, output: seen.append(output))
     model(**inputs)
     handle.remove()
-    return seen[0]
+    return model.heads(seen[0][:, 0])
 
 
 @torch.inference_mode()
@@ -61,8 +61,8 @@ def test_a_label_attends_to_the_tokens_that_matter_to_it():
     model, inputs = make(label_attention=True), batch()
     attention = model.label_attention
     states, embedded = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
-    mask = torch.tensor([[1.0, 1, 1, 1], [1, 1, 0, 0]])
-    seen = attention(states, embedded, mask)
+    padding = torch.tensor([[0.0, 0, 0, 0], [0, 0, -1e4, -1e4]])
+    seen = attention(states, embedded, padding.unsqueeze(-1))
     for row, tokens in ((0, 4), (1, 2)):
         for label in range(3):
             weights = (states[row, :tokens] @ attention.relevance.weight[label]).softmax(0)
@@ -103,6 +103,7 @@ def test_padding_changes_nothing(pooling, label_attention):
     model, inputs = make(pooling=pooling, label_attention=label_attention, ngram_rows=11), batch(length=6)
     padded = {name: torch.nn.functional.pad(value, (0, 4)) for name, value in inputs.items()}
     torch.testing.assert_close(model(**padded).logits, model(**inputs).logits)
+    torch.testing.assert_close(model(padded["input_ids"]).logits, model(**inputs).logits)
 
 
 def test_the_loss_is_the_cross_entropy_per_label(schema):

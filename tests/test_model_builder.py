@@ -69,9 +69,31 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     torch.testing.assert_close(places[11:], places[11].expand(5, -1)), "places beyond the checkpoint's begin like its last"
 
 
+@torch.inference_mode()
+def test_narrower_embeddings_are_the_nearest_ones(schema, tmp_path):
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, ngram_rows=11, hidden_size=16, num_attention_heads=2)
+    own = first.bert.embeddings
+    own.ngram_embeddings.weight.normal_()
+    for table in (own.word_embeddings, own.ngram_embeddings):
+        table.weight[:, 3:] = 0  # rank 3: three columns hold it all
+    own.widening.weight.normal_()
+    first.bert.save_pretrained(tmp_path / "wide_encoder")
+    tokenizer.save_pretrained(tmp_path / "wide_encoder")
+    ids = torch.arange(5, 15).unsqueeze(0)
+    differences = []
+    for width in (4, 3, 2):
+        second, _ = from_checkpoint(str(tmp_path / "wide_encoder"), TEXTS, schema, 12, 2, embedding_size=width)
+        assert second.bert.embeddings.word_embeddings.weight.shape[1] == width
+        differences.append(float((second.bert.embeddings.eval()(ids) - own.eval()(ids)).abs().max()))
+    assert differences[0] < 1e-4
+    assert differences[1] < 1e-4
+    assert differences[2] > 1e-2
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"embedding_size": 32}, "--embedding_dim 32: .* has 24; accepted: at most that"),
         ({"num_hidden_layers": 4}, "--num_layers 4: .* has 3"),
         ({"max_seq_length": 41}, "--max_seq_length 41: .* reads at most 40 tokens"),
         ({"hidden_size": 128}, "hidden_size=128: .* has 24"),

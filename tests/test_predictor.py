@@ -87,12 +87,13 @@ def test_it_needs_neither_torch_nor_the_rest_of_the_project(trained, tmp_path):
     assert json.loads(result.stdout) == {"饮料": "咖啡", "冷热": "冰的"}
 
 
-def test_one_file_holds_the_whole_model(trained, predictor, tmp_path):
-    path = predictor.export_to_onnx(tmp_path / "alone.onnx")
-    assert [file.name for file in tmp_path.iterdir()] == ["alone.onnx"]
+@pytest.mark.parametrize("suffix", ["onnx", "onnx.gz"])
+def test_one_file_holds_the_whole_model(predictor, tmp_path, suffix):
+    path = predictor.export_to_onnx(tmp_path / f"alone.{suffix}")
+    assert [file.name for file in tmp_path.iterdir()] == [f"alone.{suffix}"]
     alone = UltraLightPredictor(path)
     assert alone.predict_batch(QUERIES, return_scores=True) == predictor.predict_batch(QUERIES, return_scores=True)
-    again = alone.export_to_onnx(tmp_path / "again.onnx")
+    again = alone.export_to_onnx(tmp_path / f"again.{suffix}")
     assert again.read_bytes() == path.read_bytes()
 
 

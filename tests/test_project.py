@@ -11,15 +11,16 @@ from tests.conftest import ROOT, run_script
 # Modules may import those that stand before them.
 ORDER = [
     "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset",
-    "settings", "vocabulary", "model_builder", "pruning", "distillation", "batching", "reporting",
+    "streaming", "settings", "pretrain_settings", "vocabulary", "model_builder", "pruning", "distillation", "batching", "reporting",
     "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
-    "corpus", "linear", "teachers", "experiment", "masking", "pretraining",
+    "corpus", "linear", "teachers", "latency", "model_folder", "model_card", "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
 SCRIPTS = [
     *sorted(path.name for path in ROOT.glob("*.py") if "run_command(" in path.read_text(encoding="utf-8")),
-    *sorted(f"-m benchmarks.{path.stem}" for path in ROOT.glob("benchmarks/*.py") if path.stem != "__init__"),
+    *sorted(f"-m benchmarks.{path.stem}" for path in ROOT.glob("benchmarks/*.py") if "run_command(" in path.read_text(encoding="utf-8")),
 ]
-RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "ultra_light_predictor", "ultralight"}
+# huggingface_hub only where a model is named instead of its folder.
+RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "huggingface_hub", "ultra_light_predictor", "ultralight"}
 
 
 def imports_of(path):

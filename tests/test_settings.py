@@ -1,8 +1,9 @@
 import pytest
 
 from tests.conftest import ROOT
+from ultralight.pretrain_settings import PretrainSettings
 from ultralight.problems import InputError
-from ultralight.settings import PretrainSettings, TrainSettings, parse_settings
+from ultralight.settings import TrainSettings, parse_settings
 
 
 def parse(tmp_path, yaml="", *flags):
@@ -40,6 +41,8 @@ def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
         ("transfer: [a.txt]", "accepted: with --distillation"),
         ("teacher_folds: 1", "--teacher_folds 1: accepted: at least 2"),
         ("quantize: true", "accepted: with --export_onnx"),
+        ("push_to_hub: true", "accepted: with --hub_model_id someone/model"),
+        ("hub_model_id: a/b/c", "--hub_model_id a/b/c: Repo id must be"),
         ("- epochs", "holds a list"),
         ("epochs: [", "not YAML"),
     ],

@@ -10,7 +10,7 @@ from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLight
 from tests.conftest import ROOT, run_script
 from ultra_light_predictor import UltraLightPredictor
 from ultralight.corpus import iter_lines
-from ultralight.experiment import DEPLOYABLE
+from ultralight.model_folder import DEPLOYABLE
 from ultralight.report import folder_size
 from ultralight.schema import LabelSchema
 from ultralight.scores import score

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,9 +28,10 @@ def test_everything_is_written(trained):
     folder, metrics = trained
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
-        "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors", "modeling_ultralight.py",
+        "README.md", "QueryLabels.json", "config.json", "configuration_ultralight.py", "metrics.json", "model.safetensors",
+        "modeling_ultralight.py", "ultra_light_predictor.py",
         "onnx/model.onnx", "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png",
-        "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
+        "pipeline_ultralight.py", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert written["test_int8"]["micro_f1"] == pytest.approx(metrics["test_int8"]["micro_f1"], abs=1e-4)
@@ -55,30 +57,51 @@ def test_the_same_seed_gives_the_same_metrics(orders, tmp_path):
     assert scores(first) == scores(again)
 
 
-def test_an_interrupted_run_goes_on(orders, tmp_path, monkeypatch):
+def run_in_two_parts(monkeypatch, epoch, **settings):
+    """A run that is stopped after the checkpoint of an epoch, as Ctrl-C would, and resumed."""
     from ultralight import experiment
 
-    settings = {"dataset": str(orders), "embedding_pruning": 0.3, **QUICK}
-    whole = run(TrainSettings(output_dir=str(tmp_path / "whole"), **settings))
-
-    def interrupt(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    # Stops after the first epoch's checkpoint, as Ctrl-C would.
-    stop_after_first_epoch = experiment.make_trainer
+    make_trainer = experiment.make_trainer
 
     def make_stopping_trainer(*args, **kwargs):
-        trainer = stop_after_first_epoch(*args, **kwargs)
+        trainer = make_trainer(*args, **kwargs)
+
+        def interrupt(arguments, state, control):
+            if round(state.epoch, 2) >= epoch:
+                raise KeyboardInterrupt
+            return control
+
         trainer.callback_handler.on_save = interrupt
         return trainer
 
     monkeypatch.setattr(experiment, "make_trainer", make_stopping_trainer)
     with pytest.raises(KeyboardInterrupt):
-        run(TrainSettings(output_dir=str(tmp_path / "parts"), **settings))
+        run(TrainSettings(**settings))
     monkeypatch.undo()
-    resumed = run(TrainSettings(output_dir=str(tmp_path / "parts"), resume=True, **settings))
+    # What is left of a checkpoint that the next interruption hit while it was written.
+    (Path(settings["output_dir"]) / "checkpoints" / "checkpoint-999").mkdir()
+    return run(TrainSettings(resume=True, **settings))
+
+
+def weights_of(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(orders, tmp_path, monkeypatch):
+    settings = {**QUICK, "dataset": str(orders), "embedding_pruning": 0.3, "epochs": 4}
+    whole = run(TrainSettings(output_dir=str(tmp_path / "whole"), **settings))
+    resumed = run_in_two_parts(monkeypatch, 2, output_dir=str(tmp_path / "parts"), **settings)
     assert scores(resumed) == scores(whole)
+    theirs = weights_of(tmp_path / "whole")
+    assert all(torch.equal(weights, theirs[name]) for name, weights in weights_of(tmp_path / "parts").items())
     assert not (tmp_path / "parts" / "checkpoints").exists()
+
+
+def test_an_interrupted_run_has_the_patience_that_was_left(orders, tmp_path, monkeypatch):
+    # A rate at which nothing changes: the first epoch stays the best one, and the fourth is the last.
+    settings = {**QUICK, "dataset": str(orders), "learning_rate": 1e-30, "early_stopping_patience": 3, "epochs": 8}
+    run_in_two_parts(monkeypatch, 3, output_dir=str(tmp_path), **settings)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["training_facts"]["epochs_trained"] == 4
 
 
 def test_a_student_learns_from_its_teachers(trained, orders, tmp_path):

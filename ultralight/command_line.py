@@ -20,8 +20,8 @@ Parser = TypeVar("Parser", bound=argparse.ArgumentParser)
 
 DONE, FAILED_CHECK, MISTAKE, INTERRUPTED = 0, 1, 2, 128 + signal.SIGINT
 EXIT_CODES = """\
-exit codes: 0 done; 1 a check failed, what was made is not as it must be; 2 a mistake in flags, settings or files;
-130 interrupted. The result goes to standard output, all else to standard error."""
+exit codes: 0 done; 1 a check or a push failed, what was made is kept; 2 a mistake in flags, settings or files; 130 interrupted.
+The result goes to standard output, all else to standard error."""
 # What each library calls when it is to show no bars; of use where it was imported before the flags were read.
 _BAR_SWITCHES = (
     ("datasets", "disable_progress_bars"),

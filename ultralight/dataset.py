@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
@@ -12,11 +14,12 @@ from datasets import Dataset, DatasetDict
 from ultralight.problems import InputError, Problems
 from ultralight.records import SPLITS, locate_splits, read_file, read_hub
 from ultralight.rows import Example, Record, check_row
-from ultralight.schema import LabelSchema
+from ultralight.schema import LABELS_FILE, LabelSchema
 from ultralight.text import text_key
 
 CONTRADICTIONS = ("stop", "first", "drop")
 CUT_SHARE = 0.1
+FEWEST_ROWS = 10
 VERIFICATION_QUERIES = 300
 
 
@@ -38,6 +41,21 @@ def load_splits(dataset: str, schema: LabelSchema, *, split_seed: int = 42, cont
     """
     paths = locate_splits(dataset)
     raw = read_hub(dataset) if paths is None else {split: read_file(path) for split, path in paths.items()}
+    splits, warnings = check_splits(raw, schema, dataset, contradictions)
+    _cut_missing(splits, split_seed, dataset)
+    seen = [set(values) for values in zip(*(example.labels for example in splits["train"]), strict=True)]
+    warnings += schema.unusual_absent_values() + unseen_values(seen, schema)
+    return DatasetDict({split: to_dataset(splits[split]) for split in SPLITS}), warnings
+
+
+def check_splits(
+    raw: dict[str, list[Record]], schema: LabelSchema, dataset: str, contradictions: str = "stop"
+) -> tuple[dict[str, list[Example]], list[str]]:
+    """Checks and encodes the splits that there are: no text stands twice, be it in one or in two of them; with warnings.
+
+    Raises:
+        InputError: lists the rows that are wrong, all files together.
+    """
     problems, warnings = Problems(dataset), []
     splits = {split: _check_rows(records, schema, problems) for split, records in raw.items()}
     if contradictions == "stop":
@@ -49,10 +67,7 @@ def load_splits(dataset: str, schema: LabelSchema, *, split_seed: int = 42, cont
         splits[split] = _unique(examples, contradictions)
         if len(splits[split]) < len(examples):
             warnings.append(f"{split}: {len(examples) - len(splits[split])} repeated row(s) left out")
-    warnings += _separate(splits)
-    _cut_missing(splits, split_seed, dataset)
-    warnings += schema.unusual_absent_values() + _unseen_labels(splits["train"], schema)
-    return DatasetDict({split: _to_dataset(splits[split]) for split in SPLITS}), warnings
+    return splits, warnings + _separate(splits)
 
 
 def _check_rows(records: list[Record], schema: LabelSchema, problems: Problems) -> list[Example]:
@@ -94,17 +109,27 @@ def _separate(splits: dict[str, list[Example]]) -> list[str]:
             continue
         kept = [example for example in splits[split] if text_key(example.query) not in taken]
         if len(kept) < len(splits[split]):
-            warnings.append(f"{split}: {len(splits[split]) - len(kept)} row(s) left out that another split holds as well")
+            warnings.append(left_out(split, len(splits[split]) - len(kept)))
         splits[split] = kept
         taken |= {text_key(example.query) for example in kept}
     return warnings
 
 
+def left_out(split: str, count: int) -> str:
+    """The warning that a split holds texts of another one."""
+    return f"{split}: {count} row(s) left out that another split holds as well"
+
+
+def require_rows(count: int, dataset: str) -> None:
+    """Raises an InputError where there are too few training rows to learn anything from."""
+    if count < FEWEST_ROWS:
+        raise InputError(f"{dataset}: {count} different training row(s); accepted: at least {FEWEST_ROWS}")
+
+
 def _cut_missing(splits: dict[str, list[Example]], seed: int, dataset: str) -> None:
     missing = [split for split in ("test", "validation") if split not in splits]
     rows = splits["train"]
-    if len(rows) < 10:
-        raise InputError(f"{dataset}: {len(rows)} different training row(s); accepted: at least 10")
+    require_rows(len(rows), dataset)
     if not missing:
         return
     order = list(range(len(rows)))
@@ -116,20 +141,21 @@ def _cut_missing(splits: dict[str, list[Example]], seed: int, dataset: str) -> N
     splits["train"] = [rows[index] for index in sorted(order)]
 
 
-def _unseen_labels(train: list[Example], schema: LabelSchema) -> list[str]:
+def unseen_values(seen: Sequence[set[int]], schema: LabelSchema) -> list[str]:
+    """Warnings of values that no training row has, from those of each label that one has."""
     warnings = []
-    for column, (label, names) in enumerate(schema.values.items()):
-        seen = {example.labels[column] for example in train}
-        if seen == {0}:
+    for indices, (label, names) in zip(seen, schema.values.items(), strict=True):
+        if indices == {0}:
             warnings.append(f"label {label!r} is {names[0]!r} in every training row: it will never be predicted")
             continue
-        unseen = [name for index, name in enumerate(names) if index > 0 and index not in seen]
+        unseen = [name for index, name in enumerate(names) if index > 0 and index not in indices]
         if unseen:
             warnings.append(f"label {label!r}: no training row has {', '.join(map(repr, unseen))}")
     return warnings
 
 
-def _to_dataset(examples: list[Example]) -> Dataset:
+def to_dataset(examples: list[Example]) -> Dataset:
+    """Rows with `query` and `labels`."""
     return Dataset.from_dict({"query": [example.query for example in examples], "labels": [list(example.labels) for example in examples]})
 
 
@@ -138,8 +164,8 @@ def verification_queries(splits: DatasetDict) -> list[str]:
 
     On 30 decisions, a single one that rounding tips over would be 3 %.
     """
-    validation, train = splits["validation"]["query"][:], splits["train"]["query"]
-    return [*validation, *train[: max(0, VERIFICATION_QUERIES - len(validation))]]
+    validation = splits["validation"]["query"][:]
+    return [*validation, *islice(splits["train"]["query"], max(0, VERIFICATION_QUERIES - len(validation)))]
 
 
 def find_labels_file(dataset: str) -> Path:
@@ -149,7 +175,7 @@ def find_labels_file(dataset: str) -> Path:
         InputError: there is none.
     """
     path = Path(dataset)
-    candidate = (path if path.is_dir() else path.parent) / "QueryLabels.json"
+    candidate = (path if path.is_dir() else path.parent) / LABELS_FILE
     if not candidate.is_file():
         raise InputError(f"{dataset}: no labels file {candidate}; name yours with --config LABELS.json")
     return candidate

@@ -15,25 +15,27 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.trainer_utils import PredictionOutput
 
-from ultra_light_predictor import INT8_GRAPH, UltraLightPredictor, decide
-from ultralight.dataset import find_labels_file, load_splits, verification_queries
+from ultra_light_predictor import decide
+from ultralight.dataset import find_labels_file, load_splits
+from ultralight.hub import push_folder, warn_if_logged_out
 from ultralight.model_builder import make_model
-from ultralight.onnx_export import export_folder
+from ultralight.model_card import write_card
+from ultralight.model_folder import DEPLOYABLE, METRICS_FILE, PLOTS, add_companions
 from ultralight.plots import save_plots
 from ultralight.pruning import zero_share
-from ultralight.report import folder_size, label_table, summary_table, write_metrics
+from ultralight.records import locate_splits
+from ultralight.report import label_table, summary_table, write_metrics
 from ultralight.schema import LabelSchema
+from ultralight.scored_export import export_and_score
 from ultralight.scores import score
-from ultralight.settings import TrainSettings
+from ultralight.settings import BASE, SCRATCH, TrainSettings
+from ultralight.streaming import load_streamed
 from ultralight.teachers import describe_teachers, prepare_lesson
 from ultralight.thresholds import tune_thresholds
 from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
 from ultralight.vocabulary import save_compact
 
 logger = logging.getLogger(__name__)
-
-# All that a device needs of a model folder.
-DEPLOYABLE = (str(INT8_GRAPH), "tokenizer.json", "config.json")
 
 
 def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any]:
@@ -49,10 +51,14 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     Raises:
         InputError: labels, dataset, checkpoint or teacher are not as they should be; nothing has been written.
         ExportError: an exported graph does not do what the model does; the trained model is kept.
+        PushError: the Hub did not take the folder, which is complete; the message says how to push it later.
     """
     started = time.perf_counter()
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
-    splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
+    if settings.streaming:
+        splits, warnings = load_streamed(settings.dataset, schema, split_seed=settings.split_seed)
+    else:
+        splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
     if settings.distillation and lesson is None:
         lesson = prepare_lesson(splits, schema, settings)
     set_seed(settings.seed)
@@ -61,21 +67,26 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     if trainer.is_world_process_zero():
         for warning in warnings:
             logger.warning("%s", warning)
+        if settings.push_to_hub:
+            warn_if_logged_out()
         logger.info("%s: %s queries", settings.dataset, ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()))
         logger.info("%s parameters, %s vocabulary rows", f"{sum(map(torch.numel, model.parameters())):,}", f"{len(tokenizer):,}")
     run_training(trainer)
-    answers = {split: trainer.predict(tokenize(splits[split], tokenizer)) for split in ("validation", "test")}
+    answers = {split: trainer.predict(tokenize(splits[split], tokenizer, settings)) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():
         return {}
 
     metrics = _save_and_score(trainer, tokenizer, splits, schema, settings, answers)
     folder = Path(str(settings.output_dir))
     if settings.export_onnx:
-        _export(folder, splits, schema, settings, metrics)
+        export_and_score(folder, splits, schema, metrics, quantize=settings.quantize, architecture=settings.architecture)
     metrics["seconds"]["total"] = time.perf_counter() - started
-    write_metrics(folder / "metrics.json", metrics)
+    write_metrics(folder / METRICS_FILE, metrics)
+    write_card(folder)
     remove_checkpoints(trainer)
     _print_report(folder, metrics)
+    if settings.push_to_hub:
+        print(f"pushed: {push_folder(folder, str(settings.hub_model_id), private=settings.hub_private_repo)}")
     return metrics
 
 
@@ -96,14 +107,15 @@ def _save_and_score(
     model.config.training_facts = _facts(settings, splits, trainer)
     model.save_pretrained(folder)
     save_compact(tokenizer, folder)
+    add_companions(folder, schema)
 
     cuts = np.array([model.config.thresholds[label] for label in schema.labels])
     chosen = {split: decide(probabilities[split], schema.sizes, cuts) for split in answers}
     metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
     metrics["embedding_zeros"] = {"model": zero_share(model)}
     metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}
-    save_plots(folder / "plots", trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], references["test"], schema)
-    write_metrics(folder / "metrics.json", metrics)
+    save_plots(folder / PLOTS, trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], references["test"], schema)
+    write_metrics(folder / METRICS_FILE, metrics)
     return metrics
 
 
@@ -116,33 +128,30 @@ def _facts(settings: TrainSettings, splits: DatasetDict, trainer: UltraLightTrai
         "batch_size",
         "learning_rate",
         "encoder_rate",
+        "weight_decay",
         "seed",
         "split_seed",
         "contradictions",
         "embedding_pruning",
         "class_balance",
         "joining",
+        "license",
+        "language",
+        "card_query",
     )
+    named = settings.model_name not in (BASE, SCRATCH) and not Path(settings.model_name).exists()
     return {
         **{name: value for name, value in asdict(settings).items() if name in kept},
+        "hub_dataset": settings.dataset if locate_splits(settings.dataset) is None else None,
+        "hub_base_model": settings.model_name if named else None,
         "distilled_from": describe_teachers(settings),
+        "distillation_weight": settings.distillation_weight if settings.distillation else None,
+        "transfer": len(settings.transfer),
         "queries": {split: len(rows) for split, rows in splits.items()},
         "epochs_trained": round(trainer.state.epoch or 0, 2),
         "best_validation_micro_f1": round(trainer.state.best_metric or 0.0, 4),
         "transformers": transformers.__version__,
     }
-
-
-def _export(folder: Path, splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, metrics: dict[str, Any]) -> None:
-    """Exports, and scores on the test split what will ship."""
-    report = export_folder(folder, verification_queries(splits), quantize=settings.quantize, architecture=settings.architecture)
-    metrics["export"] = asdict(report)
-    if settings.quantize:
-        predictor = UltraLightPredictor(folder)
-        chosen = predictor.decide(predictor.probabilities(splits["test"]["query"]))
-        metrics["test_int8"] = score(chosen, np.array(splits["test"]["labels"]), schema)
-        metrics["embedding_zeros"]["int8"] = report.zero_embedding_share
-        metrics["deployable_bytes"] = folder_size(folder, DEPLOYABLE)
 
 
 def _print_report(folder: Path, metrics: dict[str, Any]) -> None:

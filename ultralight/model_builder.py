@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,16 +31,18 @@ def initializer_range(hidden_size: int) -> float:
 
 
 def make_model(
-    settings: TrainSettings, texts: Sequence[str], schema: LabelSchema
+    settings: TrainSettings, texts: Iterable[str], schema: LabelSchema
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Makes the model that the settings ask for, with its tokenizer; arguments and errors as in `from_checkpoint`."""
     shape: dict[str, Any] = {
         "pooling": settings.pooling,
         "label_attention": settings.label_attention,
         "projection_dim": settings.projection_dim,
+        "embedding_bits": settings.embedding_bits,
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
         "classifier_dropout": settings.dropout,
+        "embedding_size": settings.embedding_dim,
         "hidden_size": settings.hidden_dim,
         "num_attention_heads": settings.num_heads,
         "intermediate_size": settings.intermediate_dim,
@@ -63,7 +65,7 @@ def build(kind: type[Model], config: UltraLightConfig) -> Model:
 
 
 def from_scratch(
-    texts: Sequence[str], schema: LabelSchema, max_seq_length: int, **shape: Any
+    texts: Iterable[str], schema: LabelSchema, max_seq_length: int, **shape: Any
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Makes a model with random weights and a character vocabulary.
 
@@ -87,7 +89,7 @@ def from_scratch(
 
 
 def from_checkpoint(
-    name: str, texts: Sequence[str], schema: LabelSchema, max_seq_length: int, num_hidden_layers: int, **shape: Any
+    name: str, texts: Iterable[str], schema: LabelSchema, max_seq_length: int, num_hidden_layers: int, **shape: Any
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Takes over a checkpoint's first layers, its embeddings and its tokenizer.
 
@@ -115,6 +117,7 @@ def from_checkpoint(
         logger.info("%s: %d of %d vocabulary rows taken over", name, len(rows), source.vocab_size)
     config = UltraLightConfig(
         **{field: getattr(source, field) for field in _FOLLOWED if hasattr(source, field)},
+        embedding_size=shape.pop("embedding_size", None) or getattr(source, "embedding_size", source.hidden_size),
         vocab_size=len(fitted),
         initializer_range=initializer_range(source.hidden_size),
         num_hidden_layers=num_hidden_layers,
@@ -136,8 +139,6 @@ _FOLLOWED = (
     "intermediate_size",
     "hidden_act",
     "layer_norm_eps",
-    "type_vocab_size",
-    "embedding_size",
     "ngram_rows",
     "ngram_sizes",
     "ngram_hashes",
@@ -163,6 +164,9 @@ def _check_fit(name: str, source: Any, max_seq_length: int, num_hidden_layers: i
         raise InputError(f"--num_layers {num_hidden_layers}: {name} has {source.num_hidden_layers}")
     if max_seq_length > source.max_position_embeddings and source.model_type != UltraLightConfig.model_type:
         raise InputError(f"--max_seq_length {max_seq_length}: {name} reads at most {source.max_position_embeddings} tokens")
+    widest = getattr(source, "embedding_size", source.hidden_size)
+    if (shape.get("embedding_size") or widest) > widest:
+        raise InputError(f"--embedding_dim {shape['embedding_size']}: {name} has {widest}; accepted: at most that")
     for field in shape.keys() & set(_FOLLOWED):
         if shape[field] not in (None, getattr(source, field)):
             raise InputError(f"{field}={shape[field]}: {name} has {getattr(source, field)}; leave it out, it follows the checkpoint")
@@ -174,7 +178,23 @@ def _copy_weights(encoder: BertModel, model: UltraLightForImplicitLabelPredictio
     Vocabulary rows beyond those that the checkpoint has keep their random weights; places beyond its last begin like the last.
     """
     state, wanted = encoder.state_dict(), model.bert.state_dict()
-    words, places = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
+    if model.config.embedding_size < getattr(encoder.config, "embedding_size", encoder.config.hidden_size):
+        _narrow_embeddings(state, model.config.embedding_size)
+    words, places, segments = (f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
     state[words] = torch.cat([state[words][torch.tensor(rows)], wanted[words][len(rows) :]])
     state[places] = state[places][torch.arange(positions).clamp(max=len(state[places]) - 1)]
+    state[segments] = state[segments][: len(wanted[segments])]  # a query is one segment, the first
     model.bert.load_state_dict({key: state[key] for key in wanted})
+
+
+def _narrow_embeddings(state: dict[str, torch.Tensor], width: int) -> None:
+    """Reduces the tables that are looked up to `width` columns, so that what the encoder is given changes least, in place.
+
+    The truncated singular value decomposition of the tables times the matrix that widens them (Eckart and Young, 1936).
+    """
+    names = [f"embeddings.{kind}_embeddings.weight" for kind in ("word", "ngram") if f"embeddings.{kind}_embeddings.weight" in state]
+    tables, widening = torch.cat([state[name] for name in names]), state.get("embeddings.widening.weight")
+    left, sizes, right = torch.linalg.svd(tables if widening is None else tables @ widening.T, full_matrices=False)
+    narrow = (left * sizes)[:, :width].split([len(state[name]) for name in names])
+    state.update(zip(names, narrow, strict=True))
+    state["embeddings.widening.weight"] = right[:width].T.contiguous()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.onnxruntime import ORTQuantizer
@@ -24,13 +24,22 @@ from transformers import AutoConfig, AutoTokenizer
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH, UltraLightPredictor
+from ultralight.onnx_graph import (
+    activation_ranges,
+    freeze_activations,
+    fuse,
+    pack_matrices,
+    pack_tables,
+    shorten_names,
+    token_multiplications,
+)
 from ultralight.problems import CheckError, InputError
 from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
 INT8_AGREEMENT = 0.99
-# Gather too: it reads the embeddings, half of the model's bytes.
-QUANTIZED_OPERATORS = ["MatMul", "Gemm", "Gather"]
+# What the integer graph computes with integers: an encoder layer's attention, other multiplications by weights, embeddings.
+INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat", "GatherBlockQuantized")
 
 
 class ExportError(CheckError):
@@ -45,9 +54,8 @@ class UltraLightOnnxConfig(TextEncoderOnnxConfig):
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
-        """No token types: they are zero for a single query, and folded into the graph."""
-        axes = {0: "batch_size", 1: "sequence_length"}
-        return {"input_ids": axes, "attention_mask": axes}
+        """Token ids alone: a query is one segment, and the graph sees by itself which tokens are padding."""
+        return {"input_ids": {0: "batch_size", 1: "sequence_length"}}
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def export_folder(folder: str | Path, queries: Sequence[str], *, quantize: bool 
 
     Args:
         folder: a folder that training wrote.
-        queries: texts of the kind the model will read, to verify on.
+        queries: texts of the kind the model will read, to find the ranges of its activations and to verify on.
         quantize: also write the INT8 graph.
         architecture: one of `settings.ARCHITECTURES`.
 
@@ -85,7 +93,7 @@ def export_folder(folder: str | Path, queries: Sequence[str], *, quantize: bool 
         _export_fp32(model, work / FP32_GRAPH)
         report = ExportReport(_check_fp32(model, folder, work, queries))
         if quantize:
-            _quantize(work, architecture)
+            _quantize(model.config, work, architecture, queries)
             graph = onnx.load(work / INT8_GRAPH)
             report = ExportReport(
                 report.fp32_difference, _check_int8(work, queries), count_quantized_operators(graph), zero_embedding_share(graph)
@@ -97,59 +105,17 @@ def export_folder(folder: str | Path, queries: Sequence[str], *, quantize: bool 
 
 
 def count_quantized_operators(graph: onnx.ModelProto) -> int:
-    """Integer matrix multiplications and look-ups in INT8 tables."""
-    tables = _int8_initializers(graph)
-    return sum(node.op_type == "MatMulInteger" or (node.op_type == "Gather" and node.input[0] in tables) for node in graph.graph.node)
+    """Multiplications of integers, and look-ups in integer tables."""
+    return sum(node.op_type in INTEGER_OPERATORS for node in graph.graph.node)
 
 
 def zero_embedding_share(graph: onnx.ModelProto) -> float | None:
-    """Share of the INT8 embedding weights that stand for exactly zero."""
-    tensors = {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.graph.initializer}
-    looked_up = {node.output[0]: node.input[0] for node in graph.graph.node if node.op_type == "Gather" and node.input[0] in tensors}
-    zeros, weights = 0, 0
-    for node in graph.graph.node:
-        # With a zero point, which the matrices that `pack_matrices` stored have not.
-        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and (node.input[0] in looked_up or node.input[0] in tensors):
-            table = tensors[looked_up.get(node.input[0], node.input[0])]
-            zeros, weights = zeros + int((table == tensors[node.input[2]]).sum()), weights + table.size
-    return zeros / weights if weights else None
-
-
-def shorten_names(graph: onnx.ModelProto) -> None:
-    """Renames all that is internal to a graph, in place: the exporter's long names are 7 % of an INT8 file."""
-    public = {value.name for value in (*graph.graph.input, *graph.graph.output)}
-    short: dict[str, str] = {}
-
-    def rename(name: str) -> str:
-        return name if name in public or not name else short.setdefault(name, f"{len(short):x}")
-
-    for node in graph.graph.node:
-        node.ClearField("name")
-        node.input[:] = [rename(name) for name in node.input]
-        node.output[:] = [rename(name) for name in node.output]
-    for initializer in graph.graph.initializer:
-        initializer.name = rename(initializer.name)
-    del graph.graph.value_info[:]
-
-
-def pack_matrices(graph: onnx.ModelProto) -> None:
-    """Stores the float matrices that Optimum's quantiser leaves (it knows look-ups and multiplications) as INT8, in place.
-
-    Each row gets a scale of its own; a `DequantizeLinear`, which onnxruntime computes once when it loads the graph, restores it.
-    """
-    for matrix in [item for item in graph.graph.initializer if item.data_type == onnx.TensorProto.FLOAT and len(item.dims) == 2]:
-        weights = numpy_helper.to_array(matrix)
-        scales = np.maximum(np.abs(weights).max(axis=1), np.finfo(np.float32).tiny) / 127
-        packed = np.round(weights / scales[:, np.newaxis]).astype(np.int8)
-        names = [f"{matrix.name}.int8", f"{matrix.name}.scale"]
-        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [matrix.name], axis=0))
-        for name, values in zip(names, (packed, scales.astype(np.float32)), strict=True):
-            graph.graph.initializer.append(numpy_helper.from_array(values, name))
-        graph.graph.initializer.remove(matrix)
-
-
-def _int8_initializers(graph: onnx.ModelProto) -> set[str]:
-    return {item.name for item in graph.graph.initializer if item.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)}
+    """Share of the weights of the tables that are looked up that stand for exactly zero."""
+    tensors = {initializer.name: initializer for initializer in graph.graph.initializer}
+    names = {node.input[0] for node in graph.graph.node if node.op_type == "GatherBlockQuantized"}
+    tables = [numpy_helper.to_array(tensors[name]) for name in names]
+    zeros = sum(int((table.astype(np.int16) == (128 if table.dtype == np.uint8 else 0)).sum()) for table in tables)
+    return zeros / sum(table.size for table in tables) if tables else None
 
 
 def _load(folder: Path) -> UltraLightForImplicitLabelPrediction:
@@ -188,22 +154,27 @@ def _check_fp32(model: UltraLightForImplicitLabelPrediction, folder: Path, work:
     return difference
 
 
-def _quantize(work: Path, architecture: str) -> None:
+def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: Sequence[str]) -> None:
+    """Fuses the fp32 graph, quantises its multiplications with Optimum, and everything else that is left in floats."""
     graphs = work / "onnx"
-    shutil.copyfile(work / "config.json", graphs / "config.json")  # where Optimum looks for it
-    quantizer = ORTQuantizer.from_pretrained(graphs, file_name=FP32_GRAPH.name)
-    quantizer.quantize(save_dir=graphs, quantization_config=_recipe(architecture))
-    for extra in graphs.iterdir():
-        if extra.suffix != ".onnx":
-            extra.unlink()
-    graph = onnx.load(work / INT8_GRAPH)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        folder = Path(scratch)
+        config.save_pretrained(folder)  # where Optimum looks for it
+        fuse(work / FP32_GRAPH, folder / "fused.onnx", config.num_attention_heads, config.hidden_size)
+        names = token_multiplications(onnx.load(folder / "fused.onnx").graph)
+        quantizer = ORTQuantizer.from_pretrained(folder, file_name="fused.onnx")
+        quantizer.quantize(save_dir=folder, quantization_config=_recipe(architecture, names))
+        graph = onnx.load(folder / "fused_quantized.onnx")
+    predictor = UltraLightPredictor(work, quantize=False)
+    freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
+    pack_tables(graph, config.embedding_bits)
     pack_matrices(graph)
     shorten_names(graph)
-    onnx.save(graph, work / INT8_GRAPH)
+    onnx.save(graph, graphs / INT8_GRAPH.name)
 
 
-def _recipe(architecture: str) -> QuantizationConfig:
-    options = {"is_static": False, "per_channel": True, "operators_to_quantize": QUANTIZED_OPERATORS}
+def _recipe(architecture: str, names: list[str]) -> QuantizationConfig:
+    options = {"is_static": False, "per_channel": True, "operators_to_quantize": ["MatMul", "Attention"], "nodes_to_quantize": names}
     if architecture == "avx2":
         # Without VNNI the 16-bit intermediate sums can saturate; 7-bit weights cannot.
         options["reduce_range"] = True

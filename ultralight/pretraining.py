@@ -17,10 +17,10 @@ from ultralight.corpus import corpus_files, forbidden_texts, held_out_lines, ite
 from ultralight.masking import SpanMasking
 from ultralight.model_builder import build, initializer_range
 from ultralight.plots import save_pretraining_curve
+from ultralight.pretrain_settings import PretrainSettings
 from ultralight.progress import progress
 from ultralight.report import write_metrics
 from ultralight.reporting import show_training
-from ultralight.settings import PretrainSettings
 from ultralight.training import find_checkpoint, remove_checkpoints
 from ultralight.vocabulary import build_tokenizer, save_compact
 

@@ -13,7 +13,7 @@ class InputError(ValueError):
 
 
 class CheckError(RuntimeError):
-    """A check that failed: what was made is not as it must be."""
+    """What was asked for is not done, and no mistake of the user is the cause: a check or a push failed."""
 
 
 class Problems:

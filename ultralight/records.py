@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict, Features, Value, load_dataset
+from datasets import DatasetDict, Features, IterableDatasetDict, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from ultralight.files import read_utf8
@@ -64,22 +64,29 @@ def read_file(path: Path) -> list[Record]:
 
 
 def read_hub(name: str) -> dict[str, list[Record]]:
-    """Reads the splits of a Hub dataset.
+    """Reads the splits of a Hub dataset; errors as in `open_hub`."""
+    loaded = open_hub(name)
+    return {split: list(number_rows(loaded[split], f"{name}, {split}")) for split in SPLITS if split in loaded}
+
+
+def open_hub(name: str, streaming: bool = False) -> DatasetDict | IterableDatasetDict:
+    """Opens a Hub dataset.
 
     Raises:
         InputError: it cannot be loaded, or has no training split.
     """
     try:
-        loaded = load_dataset(name)
+        loaded = load_dataset(name, streaming=streaming)
     except Exception as error:  # many kinds: not found, no network, gated, broken; all mean the same to the user
         raise InputError(f"{name}: neither a local file or folder nor a dataset that the Hub gives ({error})") from error
-    if not isinstance(loaded, DatasetDict) or "train" not in loaded:
+    if not isinstance(loaded, DatasetDict | IterableDatasetDict) or "train" not in loaded:
         raise InputError(f"{name}: no split 'train'; accepted: a dataset with 'train' and, if it has them, 'validation' and 'test'")
-    return {split: _number_rows(loaded[split], f"{name}, {split}") for split in SPLITS if split in loaded}
+    return loaded
 
 
-def _number_rows(rows: Iterable[Any], source: str) -> list[Record]:
-    return [Record(f"{source}, row {number}", row) for number, row in enumerate(rows, start=1)]
+def number_rows(rows: Iterable[Any], source: str) -> Iterator[Record]:
+    """One record a row."""
+    return (Record(f"{source}, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _read_json(path: Path) -> list[Record]:
@@ -90,7 +97,7 @@ def _read_json(path: Path) -> list[Record]:
         raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg}){hint}") from None
     if not isinstance(rows, list):
         raise InputError(f"{path}: holds a {type(rows).__name__}; accepted: a list of rows such as {ROW_FORM}")
-    return _number_rows(rows, str(path))
+    return list(number_rows(rows, str(path)))
 
 
 def _read_json_lines(path: Path) -> list[Record]:
@@ -115,4 +122,4 @@ def _load(builder: str, path: Path, **options: Any) -> list[Record]:
     except (DatasetGenerationError, ValueError, OSError) as error:
         cause = error.__cause__ or error
         raise InputError(f"{path}: not a readable {builder} file ({str(cause).strip()})") from error
-    return _number_rows(rows, str(path))
+    return list(number_rows(rows, str(path)))

@@ -13,6 +13,7 @@ from pathlib import Path
 from ultralight.files import read_utf8
 from ultralight.problems import InputError, Problems
 
+LABELS_FILE = "QueryLabels.json"
 # Words that stand for "no value". Any word may come first; these are only recognised where they are misplaced.
 ABSENT_WORDS = ("none", "null", "n/a", "无", "没有", "未提及", "不限", "未知", "unknown", "absent")
 SCHEMA_FORM = 'a JSON object such as {"价位": ["none", "经济", "高端"]}: label -> values, the absent value first'

@@ -116,7 +116,7 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
     run_training(trainer)
     rows = Dataset.from_dict({"query": asked, "labels": [[UNLABELLED] * len(schema.labels)] * len(asked)})
     trainer.compute_metrics = None
-    logits = np.asarray(trainer.predict(tokenize(rows, tokenizer)).predictions)
+    logits = np.asarray(trainer.predict(tokenize(rows, tokenizer, own)).predictions)
     if trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
     return 1 / (1 + np.exp(-logits))

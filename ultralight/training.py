@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
@@ -32,16 +34,24 @@ from ultra_light_predictor import DEFAULT_THRESHOLD, decide
 from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
+from ultralight.files import read_utf8, write_text
+from ultralight.problems import InputError
 from ultralight.pruning import EmbeddingPruning, prune
 from ultralight.reporting import report_arguments, show_training
+from ultralight.rounding import round_tables
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
+from ultralight.streaming import ShuffledStream, StreamedRows
 
 logger = logging.getLogger(__name__)
 
 METRIC = Path(__file__).parent / "metrics" / "implicit_labels.py"
 WARMUP = 0.06
 EVAL_BATCH = 256
+# A stream is evaluated, and can be resumed, so often: its epochs may be long.
+STREAM_EVALUATIONS = 20
+# Rows that are worth a process of their own to tokenise them.
+ROWS_A_PROCESS = 100_000
 # The best model has the best micro-F1; among equals, as on a small validation split, the one that is surest of the right values.
 SELECTION = "micro_f1_surest"
 TIE_BREAK = 1e-5
@@ -58,16 +68,32 @@ class UltraLightTrainer(Trainer):
         self.schema = schema
         self.settings = settings
 
+        # Each process joins other queries.
+        seed = self.args.seed + self.args.process_index
+        self.joining = JoiningCollator(self.processing_class, schema, settings.joining, seed)
+
     def get_train_dataloader(self) -> DataLoader:
         """Like any, but of batches in which queries are joined."""
         plain = self.data_collator
-        # Each process joins other queries.
-        seed = self.args.seed + self.args.process_index
-        self.data_collator = JoiningCollator(self.processing_class, self.schema, self.settings.joining, seed)
+        self.data_collator = self.joining
         try:
             return super().get_train_dataloader()
         finally:
             self.data_collator = plain
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Saves the random states, that of joining among them: a run that was interrupted goes on as if it had not been."""
+        super()._save_rng_state(output_dir)
+        write_text(self._joining_state(output_dir), json.dumps(self.joining.random.bit_generator.state))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        # Of other processes than before, none may be there.
+        if checkpoint is not None and self._joining_state(checkpoint).is_file():
+            self.joining.random.bit_generator.state = json.loads(read_utf8(self._joining_state(checkpoint)))
+
+    def _joining_state(self, checkpoint: str) -> Path:
+        return Path(checkpoint) / f"joining_{self.args.process_index}.json"
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledBuckets:
         """Rows in batches of like length."""
@@ -114,15 +140,15 @@ def make_trainer(
     Args:
         model: the model to train.
         tokenizer: its tokenizer.
-        splits: "train" and "validation", each with `query` and `labels`.
+        splits: "train" and "validation", each with `query` and `labels`; "train" may be `StreamedRows`.
         schema: the labels.
         settings: how to train.
         lesson: what to train on instead of the "train" split: the same queries, and perhaps more, with the teachers' answers as
             `teacher_probabilities`.
     """
-    train = tokenize(splits["train"] if lesson is None else lesson, tokenizer)
+    train = tokenize(splits["train"] if lesson is None else lesson, tokenizer, settings)
     if settings.class_balance:
-        model.config.class_weights = class_weights(np.array(splits["train"]["labels"]), schema, settings.class_balance)
+        model.config.class_weights = class_weights(splits["train"]["labels"], schema, settings.class_balance)
     callbacks: list[TrainerCallback] = []
     if settings.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
@@ -132,7 +158,7 @@ def make_trainer(
         model=model,
         args=_training_arguments(settings, len(train)),
         train_dataset=train,
-        eval_dataset=tokenize(splits["validation"], tokenizer),
+        eval_dataset=tokenize(splits["validation"], tokenizer, settings),
         processing_class=tokenizer,
         data_collator=DataCollatorWithPadding(tokenizer),
         compute_metrics=_metrics_of(schema),
@@ -153,12 +179,21 @@ def run_training(trainer: UltraLightTrainer) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.settings.embedding_pruning:
         prune(trainer.model, trainer.settings.embedding_pruning)
+    round_tables(trainer.model)
     trainer.accelerator.wait_for_everyone()
 
 
 def find_checkpoint(trainer: Trainer, resume: bool) -> str | None:
-    """The checkpoint to go on from, if any; without `resume`, those of an interrupted run are removed, with a warning."""
+    """The checkpoint to go on from, if any; without `resume`, those of an interrupted run are removed, with a warning.
+
+    One that the interruption left half-written is removed, too: the one before it is still there.
+    """
     checkpoints = Path(trainer.args.output_dir)
+    if resume and trainer.is_world_process_zero():
+        for checkpoint in checkpoints.glob("checkpoint-*"):
+            if not _is_complete(checkpoint):
+                shutil.rmtree(checkpoint)
+    trainer.accelerator.wait_for_everyone()
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     if resume and last is None:
         logger.warning("--resume: %s holds no checkpoint; training starts from the beginning", checkpoints)
@@ -178,30 +213,51 @@ def remove_checkpoints(trainer: Trainer) -> None:
         shutil.rmtree(trainer.args.output_dir, ignore_errors=True)
 
 
-def tokenize(rows: Dataset, tokenizer: PreTrainedTokenizerFast) -> Dataset:
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether a checkpoint holds the state of the training, which is written last."""
+    try:
+        json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def tokenize(rows: Dataset | StreamedRows, tokenizer: PreTrainedTokenizerFast, settings: TrainSettings) -> Dataset | ShuffledStream:
     """Token ids of the queries, cut to the tokenizer's maximum length, with their labels."""
+
+    def encode(batch: dict[str, Any]) -> Any:
+        return tokenizer(batch["query"], truncation=True)
+
+    if isinstance(rows, StreamedRows):
+        return ShuffledStream(rows, encode, settings.seed)
+    processes = settings.num_proc or min(os.cpu_count() or 1, 1 + len(rows) // ROWS_A_PROCESS)
     return rows.map(
-        lambda batch: tokenizer(batch["query"], truncation=True),
+        encode,
         batched=True,
         remove_columns=["query"],
         keep_in_memory=True,
+        num_proc=processes if processes > 1 else None,
         desc="tokenizing",
     )
 
 
-def class_weights(labels: np.ndarray, schema: LabelSchema, power: float) -> list[float]:
+def class_weights(labels: Iterable[Sequence[int]], schema: LabelSchema, power: float) -> list[float]:
     """Loss weight of each value: the inverse of its frequency within the label to a power, mean 1 over the label's rows.
 
     Args:
-        labels: index of the right value within each label (queries, labels).
+        labels: index of the right value within each label, for each query.
         schema: the labels.
         power: 0 weighs all alike, 1 by the inverse frequency.
     """
+    starts = np.array([columns.start for _, columns in schema.slices()])
+    counts, rows = np.zeros(schema.num_values), 0
+    for row in labels:
+        counts[starts + row] += 1
+        rows += 1
     weights: list[float] = []
-    for column, size in enumerate(schema.sizes):
-        counts = np.bincount(labels[:, column], minlength=size)
-        raw = (1.0 / np.maximum(counts, 1)) ** power
-        weights += (raw / (raw * counts).sum() * len(labels)).tolist()
+    for _, columns in schema.slices():
+        raw = (1.0 / np.maximum(counts[columns], 1)) ** power
+        weights += (raw / (raw * counts[columns]).sum() * rows).tolist()
     return weights
 
 
@@ -228,27 +284,39 @@ def _surprise(probabilities: np.ndarray, references: np.ndarray, schema: LabelSc
 
 
 def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments:
+    if settings.fp16 and not torch.cuda.is_available():
+        raise InputError("--fp16: needs a GPU; accepted here: --bf16")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    epochs = settings.epochs_for(rows)
-    steps = -(-rows // (settings.batch_size * processes)) * epochs
+    steps = settings.steps_for(rows)
+    when = "steps" if settings.streaming else "epoch"
+    every = max(1, steps // STREAM_EVALUATIONS)
     return TrainingArguments(
         output_dir=str(Path(str(settings.output_dir)) / "checkpoints"),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=settings.batch_size,
+        num_train_epochs=settings.epochs_for(rows),
+        max_steps=settings.steps or -1,
+        per_device_train_batch_size=-(-settings.batch_size // processes),
         per_device_eval_batch_size=EVAL_BATCH,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         warmup_steps=int(WARMUP * steps),
         seed=settings.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
+        bf16=settings.bf16,
+        fp16=settings.fp16,
+        use_cpu=settings.bf16 and not torch.cuda.is_available(),  # else bf16 is refused
+        eval_strategy=when,
+        eval_steps=every,
+        save_strategy=when,
+        save_steps=every,
         save_total_limit=1,
-        logging_strategy="epoch",
+        logging_strategy=when,
+        logging_steps=every,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # the patience that is left
         metric_for_best_model=SELECTION,
         greater_is_better=True,
         label_names=["labels"],
         remove_unused_columns=False,  # teacher_probabilities is no argument of the model
+        accelerator_config={"dispatch_batches": False},  # every process reads a stream by itself and takes its share
         dataloader_pin_memory=torch.cuda.is_available(),
         **report_arguments(settings),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
@@ -20,6 +20,8 @@ CHINESE_PUNCTUATION = "，。？！、；：“”‘’（）《》〈〉【】
 # A Latin word or number gets a token of its own when the training texts hold it this often.
 WORD_MIN_COUNT = 3
 WORD_LIMIT = 400
+# Different words that are counted at a time: texts of any length then need the same memory.
+COUNTED_WORDS = 1_000_000
 # A character that a base does not know gets a row of its own when the training queries hold it this often.
 CHARACTER_MIN_COUNT = 3
 
@@ -74,7 +76,7 @@ def build_tokenizer(texts: Iterable[str], max_seq_length: int, vocab_size: int |
 
 
 def prune_tokenizer(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], max_seq_length: int
+    tokenizer: PreTrainedTokenizerFast, texts: Iterable[str], max_seq_length: int
 ) -> tuple[PreTrainedTokenizerFast, list[int]]:
     """Keeps of a BERT tokenizer what `texts` use and what a new query is likely to need.
 
@@ -97,7 +99,7 @@ def prune_tokenizer(
         raise ValueError(f"the checkpoint's tokenizer is a {type(backend.model).__name__}; accepted: WordPiece, as BERT's")
     specials = {name: getattr(tokenizer, name) for name in SPECIAL_TOKENS}
     vocabulary = tokenizer.get_vocab()
-    used = {token for encoding in backend.encode_batch(list(texts), add_special_tokens=False) for token in encoding.tokens}
+    used = {token for text in texts for token in backend.encode(text, add_special_tokens=False).tokens}
     wanted = used | set(specials.values()) | set(basic_tokens()) | set(common_chinese_characters())
     kept = sorted((vocabulary[token], token) for token in wanted if token in vocabulary)
     model = models.WordPiece({token: index for index, (_, token) in enumerate(kept)}, unk_token=specials["unk_token"])
@@ -148,6 +150,8 @@ def _count_words(texts: Iterable[str], normalizer: normalizers.Normalizer, pre_t
     words: Counter[str] = Counter()
     for text in texts:
         words.update(word for word, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(text)))
+        if len(words) > COUNTED_WORDS:  # the rarer half cannot be among the few that are kept
+            words = Counter(dict(words.most_common(COUNTED_WORDS // 2)))
     return words
 
 

@@ -1,0 +1,184 @@
+"""From Optimum's graph to one that is small and fast: passes over an ONNX graph, each with one purpose, each in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.fusion_options import FusionOptions
+from onnxruntime.transformers.optimizer import optimize_model
+
+# The domain of onnxruntime's own operators.
+MICROSOFT = "com.microsoft"
+# Largest magnitude of a signed integer of so many bits, symmetric around zero.
+LARGEST = {4: 7, 8: 127}
+# Float tensors up to this many numbers stay floats: a scale for each row would cost what the integers save.
+SMALL = 256
+
+
+def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> None:
+    """Folds constants and replaces BERT's patterns by onnxruntime's fused operators (Attention, Gelu, LayerNormalization)."""
+    options = FusionOptions("bert")
+    options.enable_skip_layer_norm = False  # on CPUs it takes five times as long as an addition and a normalisation
+    options.enable_bias_gelu = False  # a bias that stays an addition moves into the integer multiplication, see `freeze_activations`
+    fused = optimize_model(str(source), "bert", num_heads, hidden_size, optimization_options=options, opt_level=1, only_onnxruntime=False)
+    _declare_floats(fused.model.graph)
+    fused.save_model_to_file(str(target))
+
+
+def _declare_floats(graph: onnx.GraphProto) -> None:
+    """Says that all that enters a multiplication is a float: shape inference, and so the quantiser, does not know the fused operators."""
+    known = {value.name for value in (*graph.value_info, *graph.input, *graph.initializer)}
+    for node in graph.node:
+        if node.op_type in ("MatMul", "Attention") and node.input[0] not in known:
+            graph.value_info.append(helper.make_tensor_value_info(node.input[0], TensorProto.FLOAT, None))
+            known.add(node.input[0])
+
+
+def token_multiplications(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that multiply every token's state by weights: where nearly all of the time goes."""
+    weights = {item.name for item in graph.initializer if len(item.dims) == 2}
+    inside = [node for node in graph.node if node.op_type in ("MatMul", "Attention") and node.input[1] in weights]
+    return [node.name for node in inside if node.op_type == "Attention" or node.name.startswith("/bert/")]
+
+
+def activation_ranges(graph: onnx.ModelProto, inputs: Iterable[Mapping[str, np.ndarray]]) -> dict[str, tuple[np.float32, np.uint8]]:
+    """Runs a dynamically quantised graph and returns scale and zero point that hold every value seen, for each quantised activation."""
+    probe = onnx.ModelProto()
+    probe.CopyFrom(graph)
+    dynamic = [node for node in probe.graph.node if node.op_type == "DynamicQuantizeLinear"]
+    for node in dynamic:
+        probe.graph.output.append(helper.make_tensor_value_info(node.output[1], TensorProto.FLOAT, []))
+        probe.graph.output.append(helper.make_tensor_value_info(node.output[2], TensorProto.UINT8, []))
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [name for node in dynamic for name in node.output[1:]]
+    lowest, highest = np.zeros(len(dynamic)), np.zeros(len(dynamic))
+    for feed in inputs:
+        found = np.array(session.run(names, dict(feed)), dtype=np.float64).reshape(-1, 2)
+        scales, zero_points = found[:, 0], found[:, 1]
+        lowest, highest = np.minimum(lowest, -scales * zero_points), np.maximum(highest, scales * (255 - zero_points))
+    scales = np.maximum(highest - lowest, np.finfo(np.float32).tiny) / 255
+    zero_points = np.round(-lowest / scales)
+    return {node.input[0]: (np.float32(scales[i]), np.uint8(zero_points[i])) for i, node in enumerate(dynamic)}
+
+
+def freeze_activations(graph: onnx.ModelProto, ranges: Mapping[str, tuple[np.float32, np.uint8]]) -> None:
+    """Makes dynamic quantisation static: a query's answer then does not depend on the others in its batch, and no range is searched for.
+
+    A dynamic scale is that of the whole batch. Static ones are constants, with which an integer multiplication and its
+    scaling are one operator.
+    """
+    constants: dict[str, np.ndarray] = {}
+    producers = {output: node for node in graph.graph.node for output in node.output}
+    for node in list(graph.graph.node):
+        if node.op_type == "DynamicQuantizeLinear":
+            scale, zero_point = ranges[node.input[0]]
+            constants[node.output[1]], constants[node.output[2]] = np.array(scale), np.array(zero_point)
+            node.op_type = "QuantizeLinear"
+            node.input.extend(node.output[1:])
+            del node.output[1:]
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    vectors = {item.name for item in graph.graph.initializer if len(item.dims) == 1}
+    for node in [item for item in graph.graph.node if item.op_type == "MatMulInteger"]:
+        _, weights, zero_point, weight_zero_point = node.input
+        (cast,) = readers[node.output[0]]
+        (scaling,) = readers[cast.output[0]]
+        scales = producers[next(name for name in scaling.input if name != cast.output[0])]
+        activation_scale, weight_scale = scales.input
+        node.op_type, node.domain = "MatMulIntegerToFloat", MICROSOFT
+        node.input[:] = [node.input[0], weights, activation_scale, weight_scale, zero_point, weight_zero_point]
+        useless, output = [cast, scaling, scales], scaling.output[0]
+        following = readers[output]
+        if len(following) == 1 and following[0].op_type == "Add" and (bias := _vector(following[0], output, vectors)):
+            node.input.append(bias)
+            useless, output = [*useless, following[0]], following[0].output[0]
+        node.output[0] = output
+        for item in useless:
+            if item in graph.graph.node:
+                graph.graph.node.remove(item)
+    graph.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
+    _import_microsoft(graph)
+
+
+def _vector(addition: onnx.NodeProto, summand: str, vectors: set[str]) -> str | None:
+    """The constant vector that is added to `summand`, if it is one."""
+    return next((name for name in addition.input if name != summand and name in vectors), None)
+
+
+def pack_tables(graph: onnx.ModelProto, bits: int) -> None:
+    """Stores the float tables that are looked up by row as integers of `bits` bits, with a scale for each row."""
+    tables = {item.name: item for item in graph.graph.initializer if item.data_type == TensorProto.FLOAT and len(item.dims) == 2}
+    for node in graph.graph.node:
+        if node.op_type != "Gather" or node.input[0] not in tables:
+            continue
+        table = tables[node.input[0]]
+        packed, scales = quantize_rows(numpy_helper.to_array(table), bits)
+        names = [f"{table.name}.int{bits}", f"{table.name}.scale"]
+        node.op_type, node.domain = "GatherBlockQuantized", MICROSOFT
+        node.input[:] = [names[0], node.input[1], names[1]]
+        del node.attribute[:]
+        # A block is a row: the operator wants a power of two, from 16.
+        layout = {"gather_axis": 0, "quantize_axis": 1, "block_size": max(16, 1 << (packed.shape[1] - 1).bit_length()), "bits": bits}
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in layout.items())
+        graph.graph.initializer.append(_integers(names[0], packed, bits))
+        graph.graph.initializer.append(numpy_helper.from_array(scales, names[1]))
+        graph.graph.initializer.remove(table)
+    _import_microsoft(graph)
+
+
+def pack_matrices(graph: onnx.ModelProto) -> None:
+    """Stores the float weights that are left as INT8; a `DequantizeLinear`, computed once when a graph is loaded, restores them."""
+    for matrix in [item for item in graph.graph.initializer if item.data_type == TensorProto.FLOAT and _is_matrix(item)]:
+        weights = numpy_helper.to_array(matrix)
+        packed, scales = quantize_rows(weights.reshape(len(weights), -1), 8)
+        names = [f"{matrix.name}.int8", f"{matrix.name}.scale"]
+        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [matrix.name], axis=0))
+        for name, values in zip(names, (packed.reshape(weights.shape), scales[:, 0]), strict=True):
+            graph.graph.initializer.append(numpy_helper.from_array(values, name))
+        graph.graph.initializer.remove(matrix)
+
+
+def _is_matrix(item: TensorProto) -> bool:
+    return len(item.dims) > 1 and min(item.dims) > 1 and int(np.prod(item.dims)) > SMALL
+
+
+def quantize_rows(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Integers (rows, columns) and scales (rows, 1) whose product is nearest to `weights` (rows, columns)."""
+    scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / LARGEST[bits]
+    return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
+
+
+def _integers(name: str, values: np.ndarray, bits: int) -> TensorProto:
+    if bits == 8:
+        return numpy_helper.from_array((values.astype(np.int16) + 128).astype(np.uint8), name)  # 128 is the operator's zero
+    low, high = values.reshape(-1, 2).T.astype(np.uint8) & 0xF  # two in a byte, the first in its lower half
+    return helper.make_tensor(name, TensorProto.INT4, values.shape, (low | high << 4).tobytes(), raw=True)
+
+
+def shorten_names(graph: onnx.ModelProto) -> None:
+    """Renames all that is internal to a graph: the exporter's long names are 7 % of a file."""
+    public = {value.name for value in (*graph.graph.input, *graph.graph.output)}
+    short: dict[str, str] = {}
+
+    def rename(name: str) -> str:
+        return name if name in public or not name else short.setdefault(name, f"{len(short):x}")
+
+    for node in graph.graph.node:
+        node.ClearField("name")
+        node.input[:] = [rename(name) for name in node.input]
+        node.output[:] = [rename(name) for name in node.output]
+    for initializer in graph.graph.initializer:
+        initializer.name = rename(initializer.name)
+    del graph.graph.value_info[:]
+
+
+def _import_microsoft(graph: onnx.ModelProto) -> None:
+    if all(item.domain != MICROSOFT for item in graph.opset_import):
+        graph.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
