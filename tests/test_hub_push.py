@@ -20,7 +20,8 @@ NAME = "someone/orders"
 QUERIES = [row["query"] for row in order_rows()][:12]
 FILES = {
     *CODE_FILES, "README.md", "QueryLabels.json", "config.json", "metrics.json", "model.safetensors", "onnx/model.onnx",
-    "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "ultra_light_predictor.py",
+    "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png", "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json", "ultra_light_predictor.py",
 }  # fmt: skip
 CLUTTER = ("checkpoints/checkpoint-7/model.safetensors", "config.json.partial", ".env", "notes.txt", "plots/.draft.png", "teacher_0/x.json")
 OWN_CARD = "---\nlicense: mit\n---\n# My card\n"
