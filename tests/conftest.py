@@ -85,6 +85,23 @@ def trained(orders, tmp_path_factory):
     return folder, run(settings)
 
 
+@pytest.fixture
+def second_environment(tmp_path):
+    """Makes an environment of its own with other packages; returns its python."""
+
+    def make(*packages):
+        folder = tmp_path / "environment"
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        site = next(folder.glob("lib/python*/site-packages"))
+        # torch and the rest come from this environment; what is installed stands before them.
+        (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+        python = folder / "bin" / "python"
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+        return python
+
+    return make
+
+
 def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
     """Runs a script of the project in a fresh process."""
     return subprocess.run(

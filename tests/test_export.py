@@ -123,5 +123,5 @@ def test_what_is_no_model_is_refused(tmp_path):
     with pytest.raises(InputError, match="no trained UltraLight model"):
         export_folder(tmp_path, QUERIES)
     result = run_script("export.py", "--model", tmp_path)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "no config.json there" in result.stderr

@@ -169,7 +169,7 @@ def test_the_predictor_by_name_fetches_three_files_and_needs_no_torch(hub, pushe
     offline = {**environment, "HF_HUB_OFFLINE": "1"}
     assert run_script("-c", LIGHT, NAME, json.dumps(QUERIES), **offline).stdout == result.stdout
     fp32 = run_script("predict.py", "--model", NAME, "--fp32", QUERIES[0], **offline)
-    assert fp32.returncode == 1
+    assert fp32.returncode == 2
     assert f"{NAME}: the model on the Hub, or what is cached of it, has no onnx/model.onnx" in fp32.stderr
 
 

@@ -1,8 +1,9 @@
 import pytest
 
 from tests.conftest import ROOT
+from ultralight.pretrain_settings import PretrainSettings
 from ultralight.problems import InputError
-from ultralight.settings import PretrainSettings, TrainSettings, parse_settings
+from ultralight.settings import TrainSettings, parse_settings
 
 
 def parse(tmp_path, yaml="", *flags):

@@ -121,7 +121,7 @@ def test_class_balance_reaches_the_loss(orders, tmp_path):
 def test_wrong_input_stops_the_script_with_one_message(orders, tmp_path):
     (tmp_path / "train.jsonl").write_text('{"query": "一杯", "labels": {"饮品": "茶"}}\n', encoding="utf-8")
     result = run_script("train.py", "--dataset", tmp_path, "--config", orders / "QueryLabels.json", "--output_dir", tmp_path / "out")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "error: " in result.stderr
     assert "line 1: unknown label '饮品'" in result.stderr
     assert "Traceback" not in result.stderr

@@ -32,7 +32,8 @@ from ultralight.onnx_graph import (
     shorten_names,
     token_multiplications,
 )
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
+from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
 INT8_AGREEMENT = 0.99
@@ -40,7 +41,7 @@ INT8_AGREEMENT = 0.99
 INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat")
 
 
-class ExportError(RuntimeError):
+class ExportError(CheckError):
     """The exported graph does not do what the model does."""
 
 
@@ -140,7 +141,7 @@ def _check_fp32(model: UltraLightForImplicitLabelPrediction, folder: Path, work:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     predictor = UltraLightPredictor(work, quantize=False)
     difference = 0.0
-    for query in queries:
+    for query in progress(queries, "comparing ONNX with PyTorch", "queries"):
         batch = tokenizer(query, truncation=True, max_length=model.config.max_seq_length, return_tensors="pt")
         with torch.inference_mode():
             expected = model(**batch).logits.numpy()

@@ -12,10 +12,10 @@ from typing import Any
 import datasets
 import torch
 from datasets import DatasetDict
-from tqdm import tqdm
 
 from ultralight.dataset import CUT_SHARE, check_splits, left_out, require_rows, to_dataset, unseen_values
 from ultralight.problems import SHOWN, InputError, Problems
+from ultralight.progress import progress
 from ultralight.query_files import read_queries
 from ultralight.records import SPLITS, locate_splits, number_rows, open_hub, read_file
 from ultralight.rows import Example, Record, check_row
@@ -169,7 +169,7 @@ def load_streamed(dataset: str, schema: LabelSchema, *, split_seed: int = 42) ->
     held = {text_key(example.query) for examples in splits.values() for example in examples}
     seen: list[set[int]] = [set() for _ in schema.labels]
     count = repeated = 0
-    for example in tqdm(train.examples(), desc="checking training rows", unit=" rows"):
+    for example in progress(train.examples(), "checking training rows", "rows"):
         if text_key(example.query) in held:
             repeated += 1
             continue

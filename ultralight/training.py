@@ -38,6 +38,7 @@ from ultralight.distillation import distillation_loss
 from ultralight.files import read_utf8, write_text
 from ultralight.problems import InputError
 from ultralight.pruning import EmbeddingPruning, prune
+from ultralight.reporting import report_arguments, show_training
 from ultralight.rounding import round_tables
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
@@ -154,7 +155,7 @@ def make_trainer(
         callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
     if settings.embedding_pruning:
         callbacks.append(EmbeddingPruning(settings.embedding_pruning))
-    return UltraLightTrainer(
+    trainer = UltraLightTrainer(
         model=model,
         args=_training_arguments(settings, len(train)),
         train_dataset=train,
@@ -166,6 +167,8 @@ def make_trainer(
         schema=schema,
         settings=settings,
     )
+    show_training(trainer, settings)
+    return trainer
 
 
 def run_training(trainer: UltraLightTrainer) -> None:
@@ -326,5 +329,5 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
         ddp_find_unused_parameters=False,  # there are none: looking for them takes time
         accelerator_config={"dispatch_batches": False},  # every process reads a stream by itself and takes its share
         dataloader_pin_memory=torch.cuda.is_available(),
-        report_to=[],
+        **report_arguments(settings),
     )
