@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import sys
 from pathlib import Path
 
-from ultra_light_predictor import INT8_GRAPH
-from ultralight.hub import PushError, check_repo_id, push_folder
-from ultralight.onnx_export import ExportError, summarize_operators
-from ultralight.problems import InputError
-from ultralight.scored_export import export_again
-from ultralight.settings import ARCHITECTURES
+from ultralight.command_line import add_output_flags, make_parser, run_command
+
+USAGE = """\
+Writes MODEL/onnx/model.onnx (fp32) and MODEL/onnx/model_quantized.onnx (INT8, a quarter of its size).
+
+train.py does the same at its end; this is for a folder that was trained without --export_onnx, changed since, or is to run on another
+kind of processor. Nothing is written unless, on validation queries, the fp32 graph's logits equal PyTorch's and the INT8 graph decides
+as the fp32 one on at least 99 % of the labels. metrics.json and the card are brought up to date; --push_to_hub publishes the folder.
+
+examples:
+  python export.py --model outputs/car_queries
+  python export.py --model outputs/car_queries --architecture arm64            for phones
+  python export.py --model my_model --dataset my_data/validation.jsonl         checked on other queries
+  python export.py --model my_model --push_to_hub someone/model --push_only    published as it is"""
 
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Writes MODEL/onnx/model.onnx and MODEL/onnx/model_quantized.onnx, after checking on validation queries that"
-        " fp32 ONNX equals PyTorch and that INT8 decides as fp32 on at least 99 % of the labels.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    from ultralight.settings import ARCHITECTURES
+
+    parser = make_parser(USAGE)
     parser.add_argument("--model", required=True, help="folder of a trained model")
     parser.add_argument("--dataset", help="queries to check on, in any form that train.py reads; default: what the model was trained on")
     parser.add_argument(
@@ -34,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--push_to_hub", metavar="NAME", help="then push the folder to the Hub, in one commit; NAME such as someone/model")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     parser.add_argument("--push_only", action="store_true", help="push the folder as it is, without exporting again")
-    arguments = parser.parse_args()
+    arguments = add_output_flags(parser).parse_args()
     if (arguments.private or arguments.push_only) and not arguments.push_to_hub:
         parser.error("--private and --push_only need --push_to_hub NAME")
     return arguments
@@ -42,6 +46,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def export(arguments: argparse.Namespace) -> None:
     """Exports, verifies, brings metrics.json and the card up to date, and says what was written."""
+    from ultra_light_predictor import INT8_GRAPH
+    from ultralight.onnx_export import summarize_operators
+    from ultralight.scored_export import export_again
+
     report = export_again(arguments.model, arguments.dataset, quantize=not arguments.no_quantize, architecture=arguments.architecture)
     print(f"fp32: logits differ from PyTorch's by at most {report.fp32_difference:.1e}")
     if report.int8_agreement is not None:
@@ -52,18 +60,17 @@ def export(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Exports and pushes, as asked."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parse_arguments()
-    try:
-        if arguments.push_to_hub:
-            check_repo_id(arguments.push_to_hub)
-        if not arguments.push_only:
-            export(arguments)
-        if arguments.push_to_hub:
-            print(f"pushed: {push_folder(arguments.model, arguments.push_to_hub, private=arguments.private)}")
-    except (InputError, ExportError, PushError) as error:
-        sys.exit(f"error: {error}")
+    # Imports that take seconds stand in functions, as in train.py.
+    from ultralight.hub import check_repo_id, push_folder
+
+    if arguments.push_to_hub:
+        check_repo_id(arguments.push_to_hub)
+    if not arguments.push_only:
+        export(arguments)
+    if arguments.push_to_hub:
+        print(f"pushed: {push_folder(arguments.model, arguments.push_to_hub, private=arguments.private)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -14,26 +14,34 @@ from itertools import tee
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm  # comes with tokenizers
 
 from ultra_light_predictor import UltraLightPredictor
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.problems import InputError
+from ultralight.progress import progress
 from ultralight.query_files import FORMATS, checked_queries, count_queries, open_output, read_queries, reference
 from ultralight.report import write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.scores import score
 
+USAGE = """\
+Says for every query which label values it implies: JSON lines with `query` and `labels`.
+
+Files of any size pass through in constant memory; a file of answers appears when it is complete. Needs onnxruntime, tokenizers and numpy
+only (pyarrow, too, for .parquet), not torch.
+
+examples:
+  python predict.py "想要省油的七座车"
+  python predict.py --model outputs/my_data --input queries.csv --output answers.jsonl
+  python predict.py --input data/car_queries/test.jsonl --output answers.jsonl --metrics scores.json
+  cat queries.txt | python predict.py --input - > answers.jsonl"""
+
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Says for every query which label values it implies: JSON lines with `query` and `labels`.",
-        epilog='examples:\n  python predict.py "想要省油的七座车"\n  python predict.py --input queries.csv --output answers.jsonl\n'
-        "  cat queries.txt | python predict.py --input - > answers.jsonl",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser(USAGE)
     parser.add_argument("queries", nargs="*", metavar="QUERY", help="queries to predict")
-    parser.add_argument("--model", default=Path(__file__).parent, help="model folder or ONNX file (default: the model of this repository)")
+    parser.add_argument("--model", help="model folder or ONNX file; default: the model of this repository")
     parser.add_argument(
         "--input",
         metavar="FILE",
@@ -46,8 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--scores", action="store_true", help="show each value with its probability")
     parser.add_argument("--fp32", action="store_true", help="use the fp32 graph instead of the INT8 one")
     parser.add_argument("--max_seq_length", type=int, help="cut queries to so many tokens (default: the model's length)")
-    parser.add_argument("--num_workers", type=int, default=1, help="threads (default: %(default)s)")
-    arguments = parser.parse_args()
+    parser.add_argument("--num_workers", type=int, default=1, help="threads")
+    arguments = add_output_flags(parser).parse_args()
     if bool(arguments.queries) == bool(arguments.input):
         parser.error("give queries, or --input FILE")
     if arguments.metrics and not arguments.input:
@@ -59,7 +67,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def predict_file(predictor: UltraLightPredictor, arguments: argparse.Namespace) -> None:
     """Streams a file through the model, in constant memory but for two bytes a label and query where metrics are asked for."""
-    schema = LabelSchema.from_dict(predictor.label_schema, arguments.model)
+    schema = LabelSchema.from_dict(predictor.label_schema, str(predictor.onnx_path))
     predictions, references = array("H"), array("H")
     # tee holds what the predictor has read ahead, no more.
     records, echo = tee(read_queries(arguments.input, arguments.format))
@@ -70,7 +78,7 @@ def predict_file(predictor: UltraLightPredictor, arguments: argparse.Namespace) 
     # On the same terminal the bar would mix with the answers.
     hidden = arguments.output is None and sys.stdout.isatty()
     with open_output(arguments.output) as output:
-        for record, answer in tqdm(zip(echo, answers, strict=False), total=total, unit=" queries", disable=hidden):
+        for record, answer in progress(zip(echo, answers, strict=False), "predicting", "queries", total, hidden):
             query = record.content["query"].strip()
             output.write(json.dumps({"query": query, "labels": answer}, ensure_ascii=False) + "\n")
             if arguments.metrics:
@@ -90,19 +98,31 @@ def answers_to(predictor: UltraLightPredictor, arguments: argparse.Namespace) ->
         yield json.dumps({"query": query, "labels": labels}, ensure_ascii=False)
 
 
+def load(arguments: argparse.Namespace) -> UltraLightPredictor:
+    """The model that the flags name.
+
+    Raises:
+        InputError: a file is missing or not what it should be, or the model cannot do what the flags ask for.
+    """
+    model = arguments.model or Path(__file__).parent
+    try:
+        return UltraLightPredictor(model, max_seq_length=arguments.max_seq_length, quantize=not arguments.fp32)
+    except OSError as error:
+        raise InputError(str(error)) from error
+    except Exception as error:  # onnxruntime and tokenizers have many kinds, all for files that are not what their names say
+        raise InputError(f"--model {model}: {error}") from error
+
+
 def main() -> None:
     """Loads the model and predicts."""
     arguments = parse_arguments()
-    try:
-        predictor = UltraLightPredictor(arguments.model, max_seq_length=arguments.max_seq_length, quantize=not arguments.fp32)
-        if arguments.input:
-            predict_file(predictor, arguments)
-        else:
-            for line in answers_to(predictor, arguments):
-                print(line)
-    except (InputError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    predictor = load(arguments)
+    if arguments.input:
+        predict_file(predictor, arguments)
+    else:
+        for line in answers_to(predictor, arguments):
+            print(line)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

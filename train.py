@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 
-from ultralight.experiment import run
-from ultralight.hub import PushError
-from ultralight.onnx_export import ExportError
-from ultralight.problems import InputError
-from ultralight.settings import TrainSettings, parse_settings
+from ultralight.command_line import run_command
 
 DEFAULT_YAML = "configs/car_queries.yaml"
 
 
 def main() -> None:
     """Reads the settings and runs the whole path."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        run(parse_settings(sys.argv[1:], DEFAULT_YAML, TrainSettings))
-    except (InputError, ExportError, PushError) as error:
-        sys.exit(f"error: {error}")
+    # Imports that take seconds stand here: Ctrl-C meanwhile is no stack trace, and wrong flags are told before torch is loaded.
+    from ultralight.settings import TrainSettings, parse_settings
+
+    settings = parse_settings(sys.argv[1:], DEFAULT_YAML, TrainSettings)
+    from ultralight.experiment import run
+
+    run(settings)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, after_interrupt="the same command with --resume goes on from the last checkpoint")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import resource
 import statistics
@@ -12,7 +11,15 @@ import time
 from pathlib import Path
 
 from ultra_light_predictor import UltraLightPredictor
+from ultralight.command_line import add_output_flags, make_parser, run_command
+from ultralight.problems import InputError
 
+USAGE = """\
+Loads a trained model and shows what it costs on this machine (size, loading, latency, memory) and what it says to six queries.
+
+examples:
+  python ultra_light_predictor_example.py                       the model of this repository
+  python ultra_light_predictor_example.py outputs/my_data       yours"""
 QUERIES = [
     "我需要一辆经济实惠、油耗低的城市代步车",
     "老二下个月出生，岳父岳母也搬来一起住",
@@ -49,15 +56,15 @@ def latencies_ms(predictor: UltraLightPredictor) -> list[float]:
 
 def main() -> None:
     """Measures, then predicts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", default=Path(__file__).parent, help="model folder (default: the model of this repository)")
-    model = parser.parse_args().model
+    parser = make_parser(USAGE)
+    parser.add_argument("model", nargs="?", help="model folder; default: the model of this repository")
+    model = add_output_flags(parser).parse_args().model or Path(__file__).parent
+    start = time.perf_counter()
     try:
-        start = time.perf_counter()
         predictor = UltraLightPredictor(model)
-        loading = time.perf_counter() - start
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    loading = time.perf_counter() - start
     times = latencies_ms(predictor)
     folder = Path(model)
     size = sum(path.stat().st_size for path in (predictor.onnx_path, folder / "config.json", folder / "tokenizer.json") if path.is_file())
@@ -72,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

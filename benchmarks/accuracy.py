@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import logging
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import DatasetDict
 
 from ultra_light_predictor import decide
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.experiment import run
 from ultralight.files import write_text
 from ultralight.linear import LinearClassifier
-from ultralight.problems import InputError
 from ultralight.report import write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.scores import score
@@ -32,20 +31,28 @@ RESULTS = Path(__file__).parent / "results"
 SCORES = ("micro_f1", "macro_f1", "exact_match")
 
 
+USAGE = """\
+Trains with one settings file on each dataset with several seeds, and TF-IDF + logistic regression on the same rows.
+
+Shows what a change of the model is worth, beyond the luck of a seed. Writes benchmarks/results/accuracy.json and accuracy.md (mean and
+standard deviation over the seeds); a dataset that was measured earlier stays in them.
+
+examples:
+  python -m benchmarks.accuracy                                          the embedded car queries, three seeds, hours
+  python -m benchmarks.accuracy configs/car_queries.yaml --dataset data/car_queries my_data --seeds 1 2 3
+  python -m benchmarks.accuracy --dataset my_data --set max_seq_length=128 teacher_folds=3"""
+
+
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Trains with one settings file on each dataset with several seeds, and TF-IDF + logistic regression on the same rows;"
-        " writes benchmarks/results/accuracy.json and accuracy.md (mean and standard deviation over the seeds).",
-        epilog="example: python -m benchmarks.accuracy configs/car_queries_distilled.yaml --dataset data/car_queries my_data --seeds 1 2 3",
-    )
+    parser = make_parser(USAGE)
     parser.add_argument("settings_yaml", nargs="?", default="configs/car_queries_distilled.yaml", help="settings of all runs")
     parser.add_argument("--dataset", nargs="+", default=["data/car_queries"], help="datasets in any form that train.py reads")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="one run each; the teachers are shared")
     parser.add_argument("--output_dir", default="outputs/accuracy", help="folder for the trained models")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table; datasets measured earlier stay in it")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py")
-    return parser.parse_args()
+    return add_output_flags(parser).parse_args()
 
 
 def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str, Any]:
@@ -59,14 +66,15 @@ def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str
         metrics = run(own, lesson)
         scores: dict[str, Any] = {part: {name: metrics[part][name] for name in SCORES} for part in ("validation", "test", "test_int8")}
         runs.append({**scores, "seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]})
-    return {"linear": _linear_scores(splits, schema), "runs": runs, "settings": dataclasses.asdict(settings)}
+    return {"linear": linear_scores(splits, schema, "test"), "runs": runs, "settings": dataclasses.asdict(settings)}
 
 
-def _linear_scores(splits: Any, schema: LabelSchema) -> dict[str, float]:
+def linear_scores(splits: DatasetDict, schema: LabelSchema, part: str) -> dict[str, float]:
+    """Scores of the linear model on a split; its thresholds are tuned on the validation split."""
     linear = LinearClassifier(schema).fit(splits["train"]["query"][:], np.array(splits["train"]["labels"]))
     tuned = tune_thresholds(linear.probabilities(splits["validation"]["query"][:]), np.array(splits["validation"]["labels"]), schema)
-    chosen = decide(linear.probabilities(splits["test"]["query"][:]), schema.sizes, np.array([tuned[label] for label in schema.labels]))
-    scores = score(chosen, np.array(splits["test"]["labels"]), schema)
+    chosen = decide(linear.probabilities(splits[part]["query"][:]), schema.sizes, np.array([tuned[label] for label in schema.labels]))
+    scores = score(chosen, np.array(splits[part]["labels"]), schema)
     return {name: scores[name] for name in SCORES}
 
 
@@ -92,24 +100,20 @@ def _mean_and_deviation(runs: list[dict[str, Any]], part: str, key: str) -> str:
 
 def main() -> None:
     """Measures dataset after dataset and keeps what is finished."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     arguments = parse_arguments()
     table = arguments.results / "accuracy.json"
     flags = [part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value)]
-    try:
-        for dataset in arguments.dataset:
-            name = Path(dataset.rstrip("/")).stem
-            own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *flags]
-            measured = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
-            # Read now, not before: another run may have added its datasets meanwhile.
-            results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
-            results[name] = measured
-            write_metrics(table, results)
-            write_text(table.with_suffix(".md"), markdown_table(results))
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    for dataset in arguments.dataset:
+        name = Path(dataset.rstrip("/")).stem
+        own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *flags]
+        measured = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
+        # Read now, not before: another run may have added its datasets meanwhile.
+        results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+        results[name] = measured
+        write_metrics(table, results)
+        write_text(table.with_suffix(".md"), markdown_table(results))
     print(table.with_suffix(".md").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -19,8 +19,9 @@ from ultralight.hub import PushError, push_folder
 NAME = "someone/orders"
 QUERIES = [row["query"] for row in order_rows()][:12]
 FILES = {
-    *CODE_FILES, "README.md", "QueryLabels.json", "config.json", "metrics.json", "model.safetensors", "onnx/model.onnx", "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png",
-    "plots/training.png", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "ultra_light_predictor.py",
+    *CODE_FILES, "README.md", "QueryLabels.json", "config.json", "metrics.json", "model.safetensors", "onnx/model.onnx",
+    "onnx/model_quantized.onnx", "plots/confusion.png", "plots/per_label_f1.png", "plots/training.png", "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json", "ultra_light_predictor.py",
 }  # fmt: skip
 CLUTTER = ("checkpoints/checkpoint-7/model.safetensors", "config.json.partial", ".env", "notes.txt", "plots/.draft.png", "teacher_0/x.json")
 OWN_CARD = "---\nlicense: mit\n---\n# My card\n"
@@ -63,6 +64,21 @@ print(json.dumps({
     "Optimum INT8": shown(onnx("model_quantized.onnx"), tokenizer=tokenizer),
     "predictor fp32": UltraLightPredictor(name, quantize=False).probabilities(queries).tolist(),
     "predictor INT8": UltraLightPredictor(name).probabilities(queries).tolist(),
+}))
+"""
+
+BY_NAME_5 = """
+import json, sys
+import transformers
+from transformers import pipeline
+from ultra_light_predictor import UltraLightPredictor
+name, queries = sys.argv[1], json.loads(sys.argv[2])
+classify = pipeline("text-classification", model=name, trust_remote_code=True, top_k=None)
+names = classify.model.config.id2label
+items = [{item["label"]: item["score"] for item in row} for row in classify(queries)]
+print(json.dumps({
+    "version": transformers.__version__, "fp32": [[row[names[i]] for i in range(len(names))] for row in items],
+    "int8": UltraLightPredictor(name).probabilities(queries).tolist(),
 }))
 """
 
@@ -127,6 +143,19 @@ def test_a_stranger_gets_the_same_probabilities_by_name(hub, pushed, tmp_path):
             assert row == pytest.approx(wanted.tolist(), abs=tolerance), how
 
 
+@pytest.mark.slow
+def test_a_stranger_with_transformers_5_gets_them_too(hub, pushed, transformers_5, tmp_path):
+    """With the release of huggingface_hub that comes with it, which talks to the Hub in another way."""
+    folder, _ = pushed
+    result = run_script(*transformers_5, "-c", BY_NAME_5, NAME, json.dumps(QUERIES), **a_stranger(hub, tmp_path))
+    assert result.returncode == 0, result.stderr[-3000:]
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert shown["version"].startswith("5.")
+    assert shown["int8"] == UltraLightPredictor(folder).probabilities(QUERIES).tolist()
+    for row, wanted in zip(shown["fp32"], UltraLightPredictor(folder, quantize=False).probabilities(QUERIES), strict=True):
+        assert row == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
 def test_the_predictor_by_name_fetches_three_files_and_needs_no_torch(hub, pushed, tmp_path):
     folder, _ = pushed
     before = len(hub.requests)
@@ -140,7 +169,7 @@ def test_the_predictor_by_name_fetches_three_files_and_needs_no_torch(hub, pushe
     offline = {**environment, "HF_HUB_OFFLINE": "1"}
     assert run_script("-c", LIGHT, NAME, json.dumps(QUERIES), **offline).stdout == result.stdout
     fp32 = run_script("predict.py", "--model", NAME, "--fp32", QUERIES[0], **offline)
-    assert fp32.returncode == 1
+    assert fp32.returncode == 2
     assert f"{NAME}: the model on the Hub, or what is cached of it, has no onnx/model.onnx" in fp32.stderr
 
 

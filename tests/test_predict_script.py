@@ -82,7 +82,7 @@ def test_standard_input_to_standard_output(trained, expected):
 def test_wrong_input_is_explained_and_leaves_nothing(trained, tmp_path, name, content, expected_message):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     result = run_script("predict.py", "--model", trained[0], "--input", tmp_path / name, "--output", tmp_path / "out.jsonl")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert expected_message in result.stderr
     assert "Traceback" not in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -91,12 +91,12 @@ def test_wrong_input_is_explained_and_leaves_nothing(trained, tmp_path, name, co
 def test_labels_that_the_model_does_not_have_are_explained(trained, tmp_path):
     path = write_jsonl(tmp_path / "q.jsonl", [{"query": "来一杯", "labels": {"饮料": "花茶"}}])
     result = run_script("predict.py", "--model", trained[0], "--input", path, "--metrics", tmp_path / "m.json")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "'饮料' has the unknown value '花茶'; did you mean '茶'?" in result.stderr
     assert not (tmp_path / "m.json").exists()
 
 
 def test_a_missing_model_is_explained(tmp_path):
     result = run_script("predict.py", "--model", tmp_path / "none", "x")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "does not exist" in result.stderr

@@ -10,11 +10,15 @@ from tests.conftest import ROOT, run_script
 
 # Modules may import those that stand before them.
 ORDER = [
-    "problems", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset", "streaming", "settings",
-    "vocabulary", "model_builder", "pruning", "distillation", "batching",
-    "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_export",
+    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset",
+    "streaming", "settings", "pretrain_settings", "vocabulary", "model_builder", "pruning", "rounding", "distillation", "batching",
+    "reporting", "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_graph", "onnx_export",
     "corpus", "linear", "teachers", "latency", "model_folder", "model_card", "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
+SCRIPTS = [
+    *sorted(path.name for path in ROOT.glob("*.py") if "run_command(" in path.read_text(encoding="utf-8")),
+    *sorted(f"-m benchmarks.{path.stem}" for path in ROOT.glob("benchmarks/*.py") if "run_command(" in path.read_text(encoding="utf-8")),
+]
 # huggingface_hub only where a model is named instead of its folder.
 RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "huggingface_hub", "ultra_light_predictor", "ultralight"}
 
@@ -46,7 +50,7 @@ def test_imports_run_one_way(name):
 
 
 def test_the_schema_needs_the_standard_library_only():
-    for name in ("problems", "files", "text", "schema", "rows"):
+    for name in ("problems", "command_line", "files", "text", "schema", "rows"):
         foreign = {imported.split(".")[0] for imported in imports_of(module_path(name))} - sys.stdlib_module_names - {"ultralight"}
         assert not foreign
 
@@ -82,8 +86,9 @@ def test_every_file_that_a_readme_links_to_exists():
             assert (path.parent / target).exists(), (name, target)
 
 
-@pytest.mark.parametrize("script", ["train.py", "export.py", "predict.py", "pretrain.py", "ultra_light_predictor_example.py"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_explains_itself(script):
-    result = run_script(script, "--help")
+    result = run_script(*script.split(), "--help")
     assert result.returncode == 0, result.stderr
-    assert "usage:" in result.stdout
+    for part in ("usage:", "\nexample", "--quiet", "--debug", "exit codes: 0 done"):
+        assert part in result.stdout

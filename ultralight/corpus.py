@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +13,9 @@ from datasets import Dataset, Features, List, Value, concatenate_datasets, load_
 from transformers import PreTrainedTokenizerFast
 
 from ultralight.problems import InputError
+from ultralight.query_files import checked_queries
 from ultralight.records import read_file
+from ultralight.rows import parse_json_lines
 from ultralight.text import ForbiddenTexts, text_key
 
 # One line in so many is held out.
@@ -79,12 +80,17 @@ def held_out_lines(files: Sequence[Path], forbidden: ForbiddenTexts, limit: int)
 
 
 def iter_lines(file: Path) -> Iterator[str]:
-    """The lines of a file that hold text; of a .jsonl file, its queries."""
+    """The lines of a file that hold text; of a .jsonl file, its queries.
+
+    Raises:
+        InputError: the file is not UTF-8, or a row holds no query.
+    """
     with file.open(encoding="utf-8") as stream:
-        for line in stream:
-            text = json.loads(line)["query"] if file.suffix == ".jsonl" and line.strip() else line
-            if text.strip():
-                yield text.strip()
+        lines = checked_queries(parse_json_lines(stream, str(file))) if file.suffix == ".jsonl" else stream
+        try:
+            yield from (line.strip() for line in lines if line.strip())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 ({error.reason}); accepted: a file saved as UTF-8") from None
 
 
 def training_lines(

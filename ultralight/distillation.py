@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultralight.problems import InputError
+from ultralight.progress import progress
 from ultralight.schema import LabelSchema
 
 BATCH = 64
@@ -61,7 +62,7 @@ def _ask(folder: str, queries: Sequence[str], schema: LabelSchema) -> Tensor:
     if model.config.label_schema != [[label, list(names)] for label, names in schema.values.items()]:
         raise InputError(f"--teacher {folder}: its labels are not those of this run; accepted: a teacher of the same labels file")
     answers = []
-    for start in range(0, len(queries), BATCH):
+    for start in progress(range(0, len(queries), BATCH), f"asking {folder}", "batches"):
         batch = tokenizer(
             list(queries[start : start + BATCH]), truncation=True, max_length=model.config.max_seq_length, padding=True, return_tensors="pt"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
@@ -68,8 +69,8 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
             logger.warning("%s", warning)
         if settings.push_to_hub:
             warn_if_logged_out()
-        print(f"{settings.dataset}: " + ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()) + " queries")
-        print(f"{sum(weights.numel() for weights in model.parameters()):,} parameters, {len(tokenizer):,} vocabulary rows", flush=True)
+        logger.info("%s: %s queries", settings.dataset, ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()))
+        logger.info("%s parameters, %s vocabulary rows", f"{sum(map(torch.numel, model.parameters())):,}", f"{len(tokenizer):,}")
     run_training(trainer)
     answers = {split: trainer.predict(tokenize(splits[split], tokenizer, settings)) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():

@@ -16,7 +16,7 @@ from configuration_ultralight import UltraLightConfig
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH
 from ultralight.model_card import is_generated, make_card, write_card
 from ultralight.model_folder import CARD, add_companions, files_to_push
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
 from ultralight.schema import LabelSchema
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ REASONS = {
 }
 
 
-class PushError(RuntimeError):
+class PushError(CheckError):
     """The folder is not on the Hub; nothing of it is lost, and the message says how to push it later."""
 
 

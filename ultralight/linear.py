@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from ultralight.progress import progress
 from ultralight.schema import LabelSchema
 
 NGRAMS = (1, 3)
@@ -36,7 +37,7 @@ class LinearClassifier:
         features = self.vectorizer.fit_transform(queries)
         self.regressions = [
             LogisticRegression(C=self.strength, max_iter=ITERATIONS).fit(features, column) if len(set(column)) > 1 else int(column[0])
-            for column in np.asarray(labels).T
+            for column in progress(np.asarray(labels).T, "training the linear model", "labels", len(self.schema.labels))
         ]
         return self
 

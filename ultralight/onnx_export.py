@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.onnxruntime import ORTQuantizer
@@ -28,20 +27,21 @@ from ultralight.onnx_graph import (
     activation_ranges,
     freeze_activations,
     fuse,
-    pack_matrices,
-    pack_tables,
+    pack_weights,
+    packed_tables,
     shorten_names,
     token_multiplications,
 )
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
+from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
 INT8_AGREEMENT = 0.99
-# What the integer graph computes with integers: an encoder layer's attention, other multiplications by weights, embeddings.
-INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat", "GatherBlockQuantized")
+# What the integer graph computes with integers: an encoder layer's attention, and other multiplications of every token by weights.
+INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat")
 
 
-class ExportError(RuntimeError):
+class ExportError(CheckError):
     """The exported graph does not do what the model does."""
 
 
@@ -49,7 +49,7 @@ class UltraLightOnnxConfig(TextEncoderOnnxConfig):
     """Tells Optimum's exporter what goes into the graph: queries of any number and length."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
-    DEFAULT_ONNX_OPSET = 17
+    DEFAULT_ONNX_OPSET = 20
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
@@ -104,16 +104,14 @@ def export_folder(folder: str | Path, queries: Sequence[str], *, quantize: bool 
 
 
 def count_quantized_operators(graph: onnx.ModelProto) -> int:
-    """Multiplications of integers, and look-ups in integer tables."""
+    """Multiplications of integers."""
     return sum(node.op_type in INTEGER_OPERATORS for node in graph.graph.node)
 
 
 def zero_embedding_share(graph: onnx.ModelProto) -> float | None:
     """Share of the weights of the tables that are looked up that stand for exactly zero."""
-    tensors = {initializer.name: initializer for initializer in graph.graph.initializer}
-    names = {node.input[0] for node in graph.graph.node if node.op_type == "GatherBlockQuantized"}
-    tables = [numpy_helper.to_array(tensors[name]) for name in names]
-    zeros = sum(int((table.astype(np.int16) == (128 if table.dtype == np.uint8 else 0)).sum()) for table in tables)
+    tables = packed_tables(graph)
+    zeros = sum(int((table.astype(np.int8) == 0).sum()) for table in tables)
     return zeros / sum(table.size for table in tables) if tables else None
 
 
@@ -135,6 +133,7 @@ def _export_fp32(model: UltraLightForImplicitLabelPrediction, path: Path) -> Non
     with warnings.catch_warnings():
         # The tracer warns that the label layout becomes a constant of the graph: so it should.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")  # onnxruntime folds what the exporter cannot
         export(model, UltraLightOnnxConfig(model.config, task="text-classification"), path)
 
 
@@ -142,7 +141,7 @@ def _check_fp32(model: UltraLightForImplicitLabelPrediction, folder: Path, work:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     predictor = UltraLightPredictor(work, quantize=False)
     difference = 0.0
-    for query in queries:
+    for query in progress(queries, "comparing ONNX with PyTorch", "queries"):
         batch = tokenizer(query, truncation=True, max_length=model.config.max_seq_length, return_tensors="pt")
         with torch.inference_mode():
             expected = model(**batch).logits.numpy()
@@ -166,8 +165,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
         graph = onnx.load(folder / "fused_quantized.onnx")
     predictor = UltraLightPredictor(work, quantize=False)
     freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
-    pack_tables(graph, config.embedding_bits)
-    pack_matrices(graph)
+    pack_weights(graph, config.embedding_bits)
     shorten_names(graph)
     onnx.save(graph, graphs / INT8_GRAPH.name)
 

@@ -1,8 +1,8 @@
-"""Plots of a run: training curves, F1 of every label, confusion of the worst labels."""
+"""Plots: training curves, F1 of every label, confusion of the worst labels, what further examples bring."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,28 @@ def save_pretraining_curve(path: Path, curve: Sequence[dict[str, float]]) -> Non
     for axes in (losses, accuracy):
         axes.legend()
         axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def save_learning_curve(path: Path, curves: Mapping[str, Mapping[int, Sequence[float]]]) -> None:
+    """Plots validation micro-F1 over the number of training queries.
+
+    Args:
+        path: where to.
+        curves: name of a model -> number of training queries -> score of each seed; drawn as mean and, between lowest and highest, a band.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for name, points in curves.items():
+        sizes, scores = list(points), list(points.values())
+        axes.plot(sizes, [float(np.mean(values)) for values in scores], label=name, marker="o")
+        axes.fill_between(sizes, [min(values) for values in scores], [max(values) for values in scores], alpha=0.2)
+    sizes = sorted({size for points in curves.values() for size in points})
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set(title="what further examples bring", xlabel="labelled training queries", ylabel="micro-F1 on validation queries")
+    axes.legend()
+    axes.grid(alpha=0.3)
     _save(figure, path)
 
 

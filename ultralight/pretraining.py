@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, TrainingArguments, set_seed
 
 from configuration_ultralight import UltraLightConfig
@@ -18,9 +17,11 @@ from ultralight.corpus import corpus_files, forbidden_texts, held_out_lines, ite
 from ultralight.masking import SpanMasking
 from ultralight.model_builder import build, initializer_range
 from ultralight.plots import save_pretraining_curve
+from ultralight.pretrain_settings import PretrainSettings
+from ultralight.progress import progress
 from ultralight.report import write_metrics
-from ultralight.settings import PretrainSettings
-from ultralight.training import find_checkpoint, remove_checkpoints
+from ultralight.reporting import show_training
+from ultralight.training import find_checkpoint, remove_checkpoints, use_processor
 from ultralight.vocabulary import build_tokenizer, save_compact
 
 HELD_OUT_LINES = 2000
@@ -78,7 +79,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     set_seed(settings.seed)
     used = [file for file in files if weights[file.stem]]
     lines = (line for file in used for line in iter_lines(file))
-    tokenizer = build_tokenizer(tqdm(lines, desc="counting characters", unit=" lines"), settings.max_seq_length, settings.vocab_size)
+    tokenizer = build_tokenizer(progress(lines, "counting characters", "lines"), settings.max_seq_length, settings.vocab_size)
     model = build(UltraLightForMaskedLM, _config(settings, tokenizer))
     encoded = sorted(tokenizer(held_out_lines(used, forbidden, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
     arguments = _training_arguments(settings)
@@ -93,6 +94,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
         data_collator=SpanMasking(tokenizer, settings.mask_share, settings.seed),
         settings=settings,
     )
+    show_training(trainer)
     trainer.train(resume_from_checkpoint=find_checkpoint(trainer, settings.resume))
     metrics = trainer.evaluate()
     if not trainer.is_world_process_zero():
@@ -135,7 +137,7 @@ def _training_arguments(settings: PretrainSettings) -> TrainingArguments:
         adam_beta2=0.98,
         seed=settings.seed,
         bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),  # else bf16 is refused
+        use_cpu=use_processor(),
         eval_strategy="steps",
         eval_steps=every,
         save_steps=every,

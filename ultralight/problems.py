@@ -12,6 +12,10 @@ class InputError(ValueError):
     """Wrong input of a user: the message names the place, what is wrong and what is accepted."""
 
 
+class CheckError(RuntimeError):
+    """What was asked for is not done, and no mistake of the user is the cause: a check or a push failed."""
+
+
 class Problems:
     """Collects what is wrong with an input, so that one run shows all of it."""
 

@@ -23,12 +23,10 @@ def locate_splits(dataset: str) -> dict[str, Path] | None:
     """Which file holds which split of a local dataset, or None where `dataset` is no local path.
 
     Raises:
-        InputError: the path is a file of an unknown type, or a folder without a training file.
+        InputError: there is no such file, or the folder holds no training file.
     """
     path = Path(dataset).expanduser()
     if path.is_file():
-        if path.suffix not in SUFFIXES:
-            raise InputError(f"{path}: type {path.suffix!r} is not known; accepted: {', '.join(SUFFIXES)}")
         return {"train": path}
     if path.is_dir():
         return _splits_of_folder(path)
@@ -54,8 +52,10 @@ def read_file(path: Path) -> list[Record]:
     """Reads one .json, .jsonl, .csv or .parquet file.
 
     Raises:
-        InputError: the file cannot be read as what its name says, or holds no row.
+        InputError: its type is not known, it cannot be read as what its name says, or holds no row.
     """
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: type {path.suffix!r} is not known; accepted: {', '.join(SUFFIXES)}")
     readers = {".json": _read_json, ".jsonl": _read_json_lines, ".csv": _read_csv, ".parquet": _read_parquet}
     records = readers[path.suffix](path)
     if not records:

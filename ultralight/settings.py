@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -14,6 +14,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import HfArgumentParser
 
+from ultralight.command_line import HelpFormatter, add_output_flags
 from ultralight.dataset import CONTRADICTIONS
 from ultralight.files import read_utf8
 from ultralight.problems import InputError, Problems, nearest
@@ -26,125 +27,193 @@ EPOCHS_RANGE = (8, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
+# What `--report_to` takes: where the curves of a run can be watched, and the package that it needs.
+REPORTS = ("none", "tensorboard", "trackio")
+
 TRAIN_USAGE = """\
-Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph.
+Trains an implicit label predictor: labels file + labelled queries -> a model folder with an INT8 ONNX graph of about 1 MB.
 
-  python train.py                                        the embedded car queries (configs/car_queries.yaml)
-  python train.py --dataset my_data --output_dir my_model    your own: train.jsonl and QueryLabels.json in my_data/
-  python train.py configs/other.yaml --epochs 10         settings from another YAML file, one of them changed
+Such a model says on the device itself what a short query implies of each of your labels ("fits a pram" -> space: large). It starts
+from the encoder in base/, so a few thousand queries and a few minutes on a laptop are enough. The folder holds all that
+AutoModel, Optimum and predict.py need, metrics.json and plots/.
 
-A flag overrides the YAML file, which overrides the defaults below."""
+examples:
+  python train.py                                              the embedded car queries (configs/car_queries.yaml)
+  python train.py --dataset my_data                            your own: train.jsonl and QueryLabels.json in my_data/
+  python train.py configs/car_queries_distilled.yaml --epochs 10    settings of another YAML file, one of them changed
+  python train.py --dataset my_data --distillation true        learns from teachers, too: 5 times as long, and better
 
-
-PRETRAIN_USAGE = """\
-Pre-trains an encoder by masked language modelling on text files, one sentence a line.
-
-  python pretrain.py --corpus my_texts/ --output_dir my_base
-  python train.py --model_name my_base ...            then starts from it
-
-A flag overrides the YAML file, which overrides the defaults below."""
+Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
 
 
-def _flag(default: Any, text: str, **more: Any) -> Any:
+def flag(default: Any, text: str, **more: Any) -> Any:
+    """A setting with its default and what `--help` says of it."""
     return field(default=default, metadata={"help": text, **more})
 
 
 @dataclass
-class TrainSettings:
-    """What `train.py` takes; every field is a flag and a key of the YAML file."""
+class ScriptSettings:
+    """What a script takes: `usage` begins its help, `parts` are the groups of its flags."""
 
-    usage: ClassVar[str] = TRAIN_USAGE
+    usage: ClassVar[str]
+    parts: ClassVar[tuple[type, ...]]
 
-    dataset: str = _flag(
+
+# The settings of a run stand in parts, which are also the groups of `--help`; HfArgumentParser reads their `_argument_group_name`.
+@dataclass
+class DataSettings:
+    """What is learnt, and where the model goes."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: str = flag(
         "data/car_queries", "a .json, .jsonl, .csv or .parquet file, a folder with train.* (validation.*, test.*), or a Hub dataset id"
     )
-    config: str | None = _flag(None, "the labels file, {label: [absent value, value, ...]}; default: QueryLabels.json beside the dataset")
-    output_dir: str | None = _flag(None, "folder for the trained model; default: outputs/ and the dataset's name")
-    contradictions: str = _flag(
+    config: str | None = flag(None, "the labels file, {label: [absent value, value, ...]}; default: QueryLabels.json beside the dataset")
+    output_dir: str | None = flag(None, "folder for the trained model; default: outputs/ and the dataset's name")
+    contradictions: str = flag(
         "stop", "a text that stands twice with different labels: stop, keep the first, or drop all", choices=list(CONTRADICTIONS)
     )
-    split_seed: int = _flag(42, "decides which training rows become a missing validation or test split, a tenth each")
-    streaming: bool = _flag(
+    split_seed: int = flag(42, "decides which training rows become a missing validation or test split, a tenth each")
+    streaming: bool = flag(
         False,
         "read the training rows (.jsonl, .csv, .parquet or a Hub dataset) anew every epoch instead of keeping them in memory; rows are not"
         " compared with each other then, and --distillation is not possible",
     )
-    num_proc: int | None = _flag(None, "processes that tokenise; default: one for every 100,000 queries, at most one a core")
+    num_proc: int | None = flag(None, "processes that tokenise; default: one for every 100,000 queries, at most one a core")
 
-    model_name: str = _flag(
+
+@dataclass
+class ModelSettings:
+    """What the model is like."""
+
+    _argument_group_name: ClassVar[str] = "model"
+
+    model_name: str = flag(
         BASE,
         "BERT or UltraLight checkpoint to start from, Hub id or folder; base: the encoder in base/; scratch: random weights and a character"
         " vocabulary",
     )
-    max_seq_length: int = _flag(32, "longest query in tokens, longer ones are cut")
-    num_layers: int = _flag(2, "encoder layers; of a checkpoint, its first ones")
-    hidden_dim: int | None = _flag(None, "width of the encoder; default: 128, or the checkpoint's")
-    embedding_dim: int | None = _flag(
+    max_seq_length: int = flag(32, "longest query in tokens, longer ones are cut")
+    num_layers: int = flag(2, "encoder layers; of a checkpoint, its first ones")
+    hidden_dim: int | None = flag(None, "width of the encoder; default: 128, or the checkpoint's")
+    embedding_dim: int | None = flag(
         None,
         "width of the embeddings, widened to hidden_dim by a matrix; default: the checkpoint's, which is reduced to this, or hidden_dim",
     )
-    num_heads: int | None = _flag(None, "attention heads a layer; default: 2, or the checkpoint's")
-    intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
-    pooling: str = _flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
-    label_attention: bool = _flag(True, "each label also looks at the tokens with an attention of its own")
-    projection_dim: int = _flag(64, "width of the reduced representation that all labels share")
-    embedding_bits: int = _flag(
+    num_heads: int | None = flag(None, "attention heads a layer; default: 2, or the checkpoint's")
+    intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
+    pooling: str = flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
+    label_attention: bool = flag(True, "each label also looks at the tokens with an attention of its own")
+    projection_dim: int = flag(64, "width of the reduced representation that all labels share")
+    embedding_bits: int = flag(
         4, "bits of each embedding weight in the deployed graph; training rounds what it reads to them", choices=[4, 8]
     )
-    dropout: float = _flag(0.1, "dropout of encoder and heads")
+    dropout: float = flag(0.1, "dropout of encoder and heads")
 
-    epochs: int | None = _flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
-    steps: int | None = _flag(None, "training steps at most, instead of --epochs")
-    early_stopping_patience: int = _flag(
+
+@dataclass
+class OptimizationSettings:
+    """How it is trained."""
+
+    _argument_group_name: ClassVar[str] = "training"
+
+    epochs: int | None = flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
+    steps: int | None = flag(None, "training steps at most, instead of --epochs")
+    early_stopping_patience: int = flag(
         6, "epochs without a better validation micro-F1 after which training stops (with --streaming: twentieths of the steps); 0: never"
     )
-    batch_size: int = _flag(32, "queries a step, of all processes together")
-    learning_rate: float = _flag(3.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
-    encoder_rate: float = _flag(
+    batch_size: int = flag(32, "queries a step, of all processes together")
+    learning_rate: float = flag(3.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
+    encoder_rate: float = flag(
         0.3,
         "learning rate of the encoder's layers in multiples of that of embeddings and heads, which have more to learn from fewer queries",
     )
-    weight_decay: float = _flag(0.01, "weight decay of AdamW")
-    class_balance: float = _flag(
+    weight_decay: float = flag(0.01, "weight decay of AdamW")
+    class_balance: float = flag(
         0.0, "0: all values weigh alike in the loss; 1: a value weighs as the inverse of its frequency; between: a power of that"
     )
-    joining: float = _flag(
+    joining: float = flag(
         0.3, "share of the training queries that are read together with another one that they do not contradict, anew every epoch"
     )
-    embedding_pruning: float = _flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
-    seed: int = _flag(42, "seed of weights and batches")
-    bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent GPUs and processors")
-    fp16: bool = _flag(False, "compute in half precision where it pays: older GPUs")
-    resume: bool = _flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
+    embedding_pruning: float = flag(0.0, "share of the embedding weights, the smallest, driven to zero during training, such as 0.3")
+    seed: int = flag(42, "seed of weights and batches")
+    bf16: bool = flag(False, "compute in bfloat16 where it pays: recent GPUs and processors")
+    fp16: bool = flag(False, "compute in half precision where it pays: older GPUs")
+    resume: bool = flag(False, "go on from the last checkpoint of an interrupted run in the output folder")
+    report_to: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "where to watch the curves during training: tensorboard (files in OUTPUT_DIR/runs), trackio (both: "
+            "requirements-report.txt) or none, the default",
+            "choices": list(REPORTS),
+        },
+    )
 
-    distillation: bool = _flag(False, "learn from teachers as well as from the labels")
+
+@dataclass
+class DistillationSettings:
+    """What it learns from other models."""
+
+    _argument_group_name: ClassVar[str] = "distillation"
+
+    distillation: bool = flag(False, "learn from teachers as well as from the labels")
     teacher: list[str] = field(
         default_factory=list,
         metadata={
             "help": "folder(s) of trained models; of several, the mean is taught; default: teachers are trained first, by cross-fitting"
         },
     )
-    teacher_folds: int = _flag(4, "teachers to train, each without a part of the training queries, which it then labels")
-    linear_teacher: float = _flag(0.5, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
+    teacher_folds: int = flag(4, "teachers to train, each without a part of the training queries, which it then labels")
+    linear_teacher: float = flag(0.5, "weight of a linear model over character n-grams among the trained teachers, 0 to 1")
     transfer: list[str] = field(
         default_factory=list,
         metadata={"help": "text files, one a line, for the trained teachers to label: unlabelled queries of your domain"},
     )
-    distillation_weight: float = _flag(0.5, "weight of the teachers against the labels, 0 to 1")
-    distillation_temperature: float = _flag(1.0, "softens the teachers' and the model's distributions")
+    distillation_weight: float = flag(0.5, "weight of the teachers against the labels, 0 to 1")
+    distillation_temperature: float = flag(1.0, "softens the teachers' and the model's distributions")
 
-    export_onnx: bool = _flag(False, "export to ONNX after training")
-    quantize: bool = _flag(False, "also write the INT8 graph, score it on the test split and report both")
-    architecture: str = _flag(
+
+@dataclass
+class ExportSettings:
+    """What ships."""
+
+    _argument_group_name: ClassVar[str] = "export"
+
+    export_onnx: bool = flag(False, "export to ONNX after training")
+    quantize: bool = flag(False, "also write the INT8 graph, score it on the test split and report both")
+    architecture: str = flag(
         "avx512_vnni", "processor that the INT8 graph is made for; it runs on the others too", choices=list(ARCHITECTURES)
     )
 
-    push_to_hub: bool = _flag(False, "push the finished folder to the Hugging Face Hub, in one commit; needs --hub_model_id")
-    hub_model_id: str | None = _flag(None, "repository to push to, such as someone/model; made if it does not exist")
-    hub_private_repo: bool = _flag(False, "make that repository private")
-    license: str = _flag("apache-2.0", "licence of the trained model as its card says it, an identifier of the Hub's list")
-    language: str = _flag("zh", "language of the queries as the card says it, an ISO 639 code")
-    card_query: str | None = _flag(None, "query that the card shows an answer to; default: made of value names, no query of the dataset")
+
+@dataclass
+class HubSettings:
+    """What is published, and what its card says."""
+
+    _argument_group_name: ClassVar[str] = "hub"
+
+    push_to_hub: bool = flag(False, "push the finished folder to the Hugging Face Hub, in one commit; needs --hub_model_id")
+    hub_model_id: str | None = flag(None, "repository to push to, such as someone/model; made if it does not exist")
+    hub_private_repo: bool = flag(False, "make that repository private")
+    license: str = flag("apache-2.0", "licence of the trained model as its card says it, an identifier of the Hub's list")
+    language: str = flag("zh", "language of the queries as the card says it, an ISO 639 code")
+    card_query: str | None = flag(None, "query that the card shows an answer to; default: made of value names, no query of the dataset")
+
+
+@dataclass
+class TrainSettings(HubSettings, ExportSettings, DistillationSettings, OptimizationSettings, ModelSettings, DataSettings, ScriptSettings):
+    """What `train.py` takes; every field is a flag and a key of the YAML file."""
+
+    usage: ClassVar[str] = TRAIN_USAGE
+    parts: ClassVar[tuple[type, ...]] = (
+        DataSettings,
+        ModelSettings,
+        OptimizationSettings,
+        DistillationSettings,
+        ExportSettings,
+        HubSettings,
+    )
 
     def __post_init__(self) -> None:
         """Checks what types cannot say.
@@ -174,6 +243,8 @@ class TrainSettings:
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
         self._check_combinations(problems)
+        self._check_hub_name(problems)
+        self._check_reports(problems)
         problems.raise_if_any()
         if self.output_dir is None:
             self.output_dir = str(Path("outputs") / Path(self.dataset.rstrip("/")).stem)
@@ -189,6 +260,8 @@ class TrainSettings:
             problems.add(
                 f"--contradictions {self.contradictions}", "rows that are streamed are not compared; accepted: without --streaming"
             )
+
+    def _check_hub_name(self, problems: Problems) -> None:
         if self.push_to_hub and self.hub_model_id is None:
             problems.add("--push_to_hub", "it does not say where to; accepted: with --hub_model_id someone/model")
         if self.hub_model_id is not None:
@@ -196,6 +269,14 @@ class TrainSettings:
                 validate_repo_id(self.hub_model_id)
             except HFValidationError as error:
                 problems.add(f"--hub_model_id {self.hub_model_id}", f"{error}; accepted: a name such as someone/model")
+
+    def _check_reports(self, problems: Problems) -> None:
+        self.report_to = [name for name in self.report_to if name != "none"]
+        for name in self.report_to:
+            if name not in REPORTS:
+                problems.add(f"--report_to {name}", nearest(name, REPORTS))
+            elif find_spec(name) is None:
+                problems.add(f"--report_to {name}", "is not installed; accepted: after `pip install -r requirements-report.txt`")
 
     def epochs_for(self, rows: int) -> int:
         """Training epochs at most for a number of training rows."""
@@ -211,62 +292,18 @@ class TrainSettings:
         return self.steps or -(-rows // self.batch_size) * self.epochs_for(rows)
 
 
-@dataclass
-class PretrainSettings:
-    """What `pretrain.py` takes; every field is a flag and a key of the YAML file."""
+Settings = TypeVar("Settings", bound=ScriptSettings)
 
-    usage: ClassVar[str] = PRETRAIN_USAGE
 
-    corpus: list[str] = field(default_factory=list, metadata={"help": "text files, or folders of .txt files, one sentence a line"})
-    weights: list[str] = field(
-        default_factory=list, metadata={"help": "NAME=NUMBER: draw a file's lines so much oftener (0: leave it out)"}
+def settings_parser(kind: type[Settings], default_yaml: str | None) -> HfArgumentParser:
+    """The flags of a script, and the YAML file that its first argument names."""
+    # The usage that argparse would make lists all flags, before every error.
+    usage = "%(prog)s [SETTINGS.yaml] [--SETTING VALUE ...] [--quiet] [--debug]"
+    parser = HfArgumentParser(kind.parts, usage=usage, description=kind.usage, formatter_class=HelpFormatter)
+    parser.add_argument(
+        "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
     )
-    exclude: list[str] = field(default_factory=list, metadata={"help": "datasets whose queries must not be read, such as test files"})
-    output_dir: str = _flag("outputs/base", "folder for the encoder and its tokenizer")
-
-    max_seq_length: int = _flag(64, "longest line in tokens, longer ones are cut")
-    vocab_size: int = _flag(3400, "rows of the vocabulary")
-    embedding_dim: int | None = _flag(None, "width of the token embeddings, widened to hidden_dim by a matrix; default: hidden_dim")
-    ngram_rows: int = _flag(0, "rows of a table of hashed n-grams that is added to the token embeddings, a prime; 0: none")
-    ngram_sizes: list[int] = field(default_factory=lambda: [2], metadata={"help": "which n-grams are looked up there: 2, 3 or both"})
-    num_layers: int = _flag(2, "encoder layers")
-    hidden_dim: int = _flag(128, "width of the encoder")
-    num_heads: int = _flag(2, "attention heads a layer")
-    intermediate_dim: int | None = _flag(None, "width of the feed-forward part; default: 4 x hidden_dim")
-    dropout: float = _flag(0.0, "dropout; text is plenty, a tiny encoder does not overfit it")
-
-    steps: int = _flag(20_000, "training steps")
-    batch_size: int = _flag(128, "lines a step, of like length")
-    learning_rate: float = _flag(2.0e-3, "peak learning rate of AdamW; warms up over 2 %% of the steps, then falls as a cosine")
-    weight_decay: float = _flag(0.01, "weight decay of AdamW")
-    num_proc: int = _flag(2, "processes that tokenise the corpus")
-    mask_share: float = _flag(0.2, "share of the tokens to mask, in spans of 1 to 4")
-    bf16: bool = _flag(False, "compute in bfloat16 where it pays: recent processors and GPUs")
-    seed: int = _flag(42, "seed of weights, order and masks")
-    resume: bool = _flag(False, "go on from the last checkpoint in the output folder")
-
-    def __post_init__(self) -> None:
-        """Checks what types cannot say.
-
-        Raises:
-            InputError: lists the settings that are out of range.
-        """
-        problems = Problems("settings")
-        for name in ("num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        if not 0 < self.mask_share < 1:
-            problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")
-        if not self.corpus:
-            problems.add("--corpus", "names no text; accepted: files or folders")
-        problems.raise_if_any()
-
-
-Settings = TypeVar("Settings", bound=TrainSettings | PretrainSettings)
-
-
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the line breaks of the description and shows defaults."""
+    return add_output_flags(parser)
 
 
 def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: type[Settings]) -> Settings:
@@ -275,10 +312,7 @@ def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: typ
     Raises:
         InputError: the file cannot be read, holds an unknown key, or a setting is out of range.
     """
-    parser = HfArgumentParser(kind, description=kind.usage, formatter_class=_HelpFormatter)
-    parser.add_argument(
-        "settings_yaml", nargs="?", default=default_yaml, metavar="SETTINGS.yaml", help="YAML file with any of these settings"
-    )
+    parser = settings_parser(kind, default_yaml)
     path = parser.parse_args(arguments).settings_yaml
     names = [item.name for item in dataclasses.fields(kind)]
     # As flags, so that a YAML value passes through the same type conversion: YAML reads 1e-3 as a string.

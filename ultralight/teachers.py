@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 from ultralight.text import text_key
 from ultralight.training import make_trainer, run_training, tokenize
+
+logger = logging.getLogger(__name__)
 
 # A label that the loss leaves out.
 UNLABELLED = -100
@@ -97,13 +100,19 @@ def _cross_fit(splits: DatasetDict, texts: Sequence[str], schema: LabelSchema, s
 def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema, settings: TrainSettings, fold: int) -> np.ndarray:
     folder = Path(str(settings.output_dir)) / f"teacher_{fold}"
     own = dataclasses.replace(
-        settings, output_dir=str(folder), seed=settings.seed + 1 + fold, distillation=False, transfer=[], embedding_pruning=0.0
+        settings,
+        output_dir=str(folder),
+        seed=settings.seed + 1 + fold,
+        distillation=False,
+        transfer=[],
+        embedding_pruning=0.0,
+        report_to=[],
     )
     set_seed(own.seed)
     model, tokenizer = make_model(own, parts["train"]["query"], schema)
     trainer = make_trainer(model, tokenizer, parts, schema, own)
     if trainer.is_world_process_zero():
-        print(f"teacher {fold + 1} of {settings.teacher_folds}", flush=True)
+        logger.info("teacher %d of %d", fold + 1, settings.teacher_folds)
     run_training(trainer)
     rows = Dataset.from_dict({"query": asked, "labels": [[UNLABELLED] * len(schema.labels)] * len(asked)})
     trainer.compute_metrics = None

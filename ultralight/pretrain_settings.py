@@ -1,0 +1,95 @@
+"""Settings of a pre-training run; `--help` is made of the texts here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ultralight.problems import Problems
+from ultralight.settings import ScriptSettings, flag
+
+PRETRAIN_USAGE = """\
+Pre-trains an encoder by masked language modelling on text files, one sentence a line.
+
+Worth it when your queries are of a language or a field that the encoder in base/ has not read: text without labels is cheap, and
+an encoder that has read the words needs fewer labelled queries.
+
+examples:
+  python pretrain.py --corpus my_texts/ --output_dir my_base
+  python pretrain.py configs/pretrain.yaml --steps 100000 --bf16 true
+  python train.py --model_name my_base --dataset my_data           then starts from it
+
+Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
+
+
+@dataclass
+class TextSettings:
+    """What is read, and where the encoder goes."""
+
+    _argument_group_name: ClassVar[str] = "text"
+
+    corpus: list[str] = field(default_factory=list, metadata={"help": "text files, or folders of .txt files, one sentence a line"})
+    weights: list[str] = field(
+        default_factory=list, metadata={"help": "NAME=NUMBER: draw a file's lines so much oftener (0: leave it out)"}
+    )
+    exclude: list[str] = field(default_factory=list, metadata={"help": "datasets whose queries must not be read, such as test files"})
+    output_dir: str = flag("outputs/base", "folder for the encoder and its tokenizer")
+
+
+@dataclass
+class EncoderSettings:
+    """What the encoder is like."""
+
+    _argument_group_name: ClassVar[str] = "encoder"
+
+    max_seq_length: int = flag(64, "longest line in tokens, longer ones are cut")
+    vocab_size: int = flag(3400, "rows of the vocabulary")
+    embedding_dim: int | None = flag(None, "width of the token embeddings, widened to hidden_dim by a matrix; default: hidden_dim")
+    ngram_rows: int = flag(0, "rows of a table of hashed n-grams that is added to the token embeddings, a prime; 0: none")
+    ngram_sizes: list[int] = field(default_factory=lambda: [2], metadata={"help": "which n-grams are looked up there: 2, 3 or both"})
+    num_layers: int = flag(2, "encoder layers")
+    hidden_dim: int = flag(128, "width of the encoder")
+    num_heads: int = flag(2, "attention heads a layer")
+    intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim")
+    dropout: float = flag(0.0, "dropout; text is plenty, a tiny encoder does not overfit it")
+
+
+@dataclass
+class MaskedTrainingSettings:
+    """How it is trained."""
+
+    _argument_group_name: ClassVar[str] = "training"
+
+    steps: int = flag(20_000, "training steps")
+    batch_size: int = flag(128, "lines a step, of like length")
+    learning_rate: float = flag(2.0e-3, "peak learning rate of AdamW; warms up over 2 %% of the steps, then falls as a cosine")
+    weight_decay: float = flag(0.01, "weight decay of AdamW")
+    num_proc: int = flag(2, "processes that tokenise the corpus")
+    mask_share: float = flag(0.2, "share of the tokens to mask, in spans of 1 to 4")
+    bf16: bool = flag(False, "compute in bfloat16 where it pays: recent processors and GPUs")
+    seed: int = flag(42, "seed of weights, order and masks")
+    resume: bool = flag(False, "go on from the last checkpoint in the output folder")
+
+
+@dataclass
+class PretrainSettings(MaskedTrainingSettings, EncoderSettings, TextSettings, ScriptSettings):
+    """What `pretrain.py` takes; every field is a flag and a key of the YAML file."""
+
+    usage: ClassVar[str] = PRETRAIN_USAGE
+    parts: ClassVar[tuple[type, ...]] = (TextSettings, EncoderSettings, MaskedTrainingSettings)
+
+    def __post_init__(self) -> None:
+        """Checks what types cannot say.
+
+        Raises:
+            InputError: lists the settings that are out of range.
+        """
+        problems = Problems("settings")
+        for name in ("num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
+            if getattr(self, name) < 1:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        if not 0 < self.mask_share < 1:
+            problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")
+        if not self.corpus:
+            problems.add("--corpus", "names no text; accepted: files or folders")
+        problems.raise_if_any()
