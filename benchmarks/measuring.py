@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.preparing import ROOT, THREADS
-from ultralight.problems import InputError
+from ultralight.problems import CheckError
+from ultralight.progress import progress
 from ultralight.report import write_metrics
 
 LENGTHS = (16, 20, 32, 64)
@@ -50,7 +49,7 @@ def run_worker(task: Task) -> dict[str, float]:
     """Measures a task in a fresh process.
 
     Raises:
-        InputError: the process failed.
+        CheckError: the process failed.
     """
     environment = {
         **os.environ,
@@ -62,7 +61,7 @@ def run_worker(task: Task) -> dict[str, float]:
     # The clock is the same in all processes.
     result = subprocess.run([*command, str(time.monotonic())], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if result.returncode:
-        raise InputError(f"{task.runtime} in {task.folder}: measuring failed\n{result.stderr[-TAIL:]}")
+        raise CheckError(f"{task.runtime} in {task.folder}: measuring failed\n{result.stderr[-TAIL:]}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -101,7 +100,7 @@ def measure(results: dict[str, Any], path: Path, subjects: Sequence[Subject], ro
     for subject in {subject.entry: subject for _, subject in todo}.values():
         # Not counted: reads files into the system's cache, and compiles modules.
         run_worker(Task(subject.tasks[0].runtime, subject.tasks[0].folder, subject.tasks[0].options))
-    for number, subject in tqdm(todo, desc="measuring", unit=" processes", file=sys.stderr):
+    for number, subject in progress(todo, "measuring", "processes"):
         figures: dict[str, float] = {}
         for task in subject.tasks:
             # The first task's figures stand: start and memory are those of one thread.

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.entries import ENTRIES, PEERS, Entry
 from benchmarks.peers.job import Job
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file
 from ultralight.records import locate_splits
 from ultralight.report import write_metrics
@@ -28,7 +29,7 @@ CHUNK = 64
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(str(__doc__))
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--products", nargs="+", required=True, choices=PEERS)
     parser.add_argument("--output", type=Path, required=True, help="a folder for each product is made in it")
@@ -36,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--retrain", action="store_true")
     parser.add_argument("--flags", default="[]", help="JSON list of further flags of train.py")
     parser.add_argument("--trained", default="{}", help="JSON object: product -> folder to take it from")
-    return parser.parse_args()
+    return add_output_flags(parser).parse_args()
 
 
 def make(job: Job, again: bool) -> None:
@@ -93,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

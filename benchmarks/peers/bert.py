@@ -35,7 +35,7 @@ class Setting:
 
 
 # At 3e-3 it no longer leaves the start.
-GRID = (Setting(1e-3, 12), Setting(5e-4, 12))
+GRID = (Setting(1e-3, 10), Setting(5e-4, 10))
 
 
 def recipe(job: Job) -> dict[str, Any]:
