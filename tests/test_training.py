@@ -47,7 +47,7 @@ def test_pruned_embeddings_stay_zero(trained):
     tables = {name: table for name, table in weights.items() if "embeddings.weight" in name}
     assert len(tables) == 3
     for table in tables.values():
-        assert (table == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+        assert (table == 0).float().mean() >= 0.29  # rounding adds zeros, where a row is small
     assert metrics["embedding_zeros"]["model"] == pytest.approx(0.3, abs=0.01)
     assert metrics["embedding_zeros"]["int8"] >= 0.29
 
