@@ -34,6 +34,8 @@ NEVER = -1e9
 MASKED = 1e4
 # Keeps the logarithm of a share finite, and leaves the smallest that counts alone.
 TINY = 1e-30
+# Of integers that stand for weights: half precision has little below.
+SMALLEST_SCALE = 2.0**-14
 
 
 def copy_code(folder: str | Path) -> None:
@@ -49,9 +51,11 @@ def round_rows(rows: Tensor, bits: int) -> Tensor:
 
     Gradients pass as if nothing was rounded (Bengio et al., 2013, "straight-through"): training finds weights that bear it.
     """
-    exact = rows.detach()
-    scales = exact.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / (2 ** (bits - 1) - 1)
-    return rows + ((exact / scales).round() * scales - exact)
+    exact, largest = rows.detach(), 2 ** (bits - 1) - 1
+    scales = (exact.abs().amax(-1, keepdim=True) / largest).clamp(min=SMALLEST_SCALE)
+    # Eight significant bits: their products with 4-bit integers are exact in half precision, which `save_pretrained` makes use of.
+    scales = scales.bfloat16().float()
+    return rows + ((exact / scales).round().clamp(-largest, largest) * scales - exact)
 
 
 class NgramEmbedding(nn.Embedding):
@@ -141,10 +145,23 @@ class _UltraLightMixin:
         elif isinstance(module, AlbertMLMHead):
             nn.init.zeros_(module.bias)
 
-    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
-        """Saves weights, configuration and the code that loads them, also when that was itself loaded as remote code."""
-        super().save_pretrained(save_directory, **kwargs)  # type: ignore[misc]
+    def save_pretrained(self, save_directory: str | Path, state_dict: dict[str, Tensor] | None = None, **kwargs: Any) -> None:
+        """Saves weights, configuration and the code that loads them, also when that was itself loaded as remote code.
+
+        Weights that half precision holds exactly, as it does rounded embeddings, are stored in it; loading makes them what they were.
+        """
+        state_dict = self.state_dict() if state_dict is None else state_dict  # type: ignore[attr-defined]
+        stored = {name: _smallest_exact(weights) for name, weights in state_dict.items()}
+        super().save_pretrained(save_directory, state_dict=stored, **kwargs)  # type: ignore[misc]
         copy_code(save_directory)
+
+
+def _smallest_exact(weights: Tensor) -> Tensor:
+    """The same numbers in half precision, where that changes none of them."""
+    if weights.dtype != torch.float32:
+        return weights
+    half = weights.half()
+    return half if torch.equal(half.float(), weights) else weights
 
 
 class UltraLightModel(_UltraLightMixin, BertModel):

@@ -10,6 +10,7 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALL
 
 import pytest
 
+from ultralight import experiment
 from ultralight.experiment import run
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
@@ -113,3 +114,42 @@ def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
         env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
         check=False,
     )
+
+
+@pytest.fixture(scope="session")
+def transformers_5(tmp_path_factory):
+    """First arguments of `run_script` to run Python in a second environment, with transformers 5."""
+    environment = tmp_path_factory.mktemp("transformers_5") / "environment"
+    made = run_script("-m", "venv", environment)
+    assert made.returncode == 0, made.stderr
+    site = next(environment.glob("lib/python*/site-packages"))
+    # torch and the rest come from this environment; what transformers 5 brings stands before them.
+    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+    runner = ("-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", environment / "bin" / "python")
+    installed = run_script(*runner, "-m", "pip", "install", "--quiet", "transformers==5.23.0")
+    assert installed.returncode == 0, installed.stderr[-2000:]
+    return runner
+
+
+def run_in_two_parts(monkeypatch, epoch, **settings):
+    """A run that is stopped after the checkpoint of an epoch, as Ctrl-C would, and resumed."""
+    make_trainer = experiment.make_trainer
+
+    def make_stopping_trainer(*args, **kwargs):
+        trainer = make_trainer(*args, **kwargs)
+
+        def interrupt(arguments, state, control):
+            if round(state.epoch, 2) >= epoch:
+                raise KeyboardInterrupt
+            return control
+
+        trainer.callback_handler.on_save = interrupt
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "make_trainer", make_stopping_trainer)
+        with pytest.raises(KeyboardInterrupt):
+            run(TrainSettings(**settings))
+    # What is left of a checkpoint that the next interruption hit while it was written.
+    (Path(settings["output_dir"]) / "checkpoints" / "checkpoint-999").mkdir()
+    return run(TrainSettings(resume=True, **settings))

@@ -55,7 +55,7 @@ class Hub:
     """State of the server: repositories, the large file storage, and what was asked of it."""
 
     def __init__(self) -> None:
-        self.url, self.token = "", TOKEN
+        self.url, self.storage, self.token = "", "", TOKEN
         self.repos: dict[str, Repo] = {}
         self.large: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
@@ -203,6 +203,9 @@ class Handler(BaseHTTPRequestHandler):
                 entries.append(entry)
         self._json(entries)
 
+    def nothing(self) -> None:
+        raise Refused(404, "not here")
+
     # --- reading files
 
     def resolve(self, repo: str, revision: str, path: str) -> None:
@@ -213,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
         if is_large(path, len(content)):
             oid = hashlib.sha256(content).hexdigest()
-            linked = {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{oid}"', "Location": f"{self.hub.url}/storage/{oid}"}
+            linked = {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{oid}"', "Location": f"{self.hub.storage}/storage/{oid}"}
             return self._send(b"", 302, {**headers, **linked})
         self._send(content, 200, {**headers, "ETag": f'"{blob_id(content)}"'})
         return None
@@ -254,7 +257,7 @@ class Handler(BaseHTTPRequestHandler):
         for item in asked["objects"]:
             answer: dict[str, Any] = {"oid": item["oid"], "size": item["size"]}
             if item["oid"] not in self.hub.large:
-                where = {"href": f"{self.hub.url}/storage/{item['oid']}"}
+                where = {"href": f"{self.hub.storage}/storage/{item['oid']}"}
                 answer["actions"] = {"upload": where, "verify": {"href": f"{self.hub.url}/verify/{repo}"}}
             objects.append(answer)
         self._json({"transfer": "basic", "objects": objects})
@@ -324,6 +327,7 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", f"/verify/{REPO}", Handler.verify),
     ("PUT", "/storage/(?P<oid>[0-9a-f]{64})", Handler.to_storage),
     ("GET", "/storage/(?P<oid>[0-9a-f]{64})", Handler.from_storage),
+    ("GET", "/api/agent-harnesses", Handler.nothing),  # what releases from 2 on also ask for, and do without
     ("GET", f"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", Handler.resolve),
 ]
 
@@ -335,6 +339,8 @@ def serve_hub() -> Iterator[Hub]:
     server.daemon_threads = True
     hub = server.hub = Hub()  # type: ignore[attr-defined]
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    # Another name of the same machine: the real Hub's large files lie elsewhere, too, and clients send no token there.
+    hub.storage = f"http://localhost:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

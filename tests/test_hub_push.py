@@ -67,6 +67,21 @@ print(json.dumps({
 }))
 """
 
+BY_NAME_5 = """
+import json, sys
+import transformers
+from transformers import pipeline
+from ultra_light_predictor import UltraLightPredictor
+name, queries = sys.argv[1], json.loads(sys.argv[2])
+classify = pipeline("text-classification", model=name, trust_remote_code=True, top_k=None)
+names = classify.model.config.id2label
+items = [{item["label"]: item["score"] for item in row} for row in classify(queries)]
+print(json.dumps({
+    "version": transformers.__version__, "fp32": [[row[names[i]] for i in range(len(names))] for row in items],
+    "int8": UltraLightPredictor(name).probabilities(queries).tolist(),
+}))
+"""
+
 
 @pytest.fixture(scope="module")
 def hub():
@@ -126,6 +141,19 @@ def test_a_stranger_gets_the_same_probabilities_by_name(hub, pushed, tmp_path):
         assert len(probabilities) == len(QUERIES)
         for row, wanted in zip(probabilities, expected, strict=True):
             assert row == pytest.approx(wanted.tolist(), abs=tolerance), how
+
+
+@pytest.mark.slow
+def test_a_stranger_with_transformers_5_gets_them_too(hub, pushed, transformers_5, tmp_path):
+    """With the release of huggingface_hub that comes with it, which talks to the Hub in another way."""
+    folder, _ = pushed
+    result = run_script(*transformers_5, "-c", BY_NAME_5, NAME, json.dumps(QUERIES), **a_stranger(hub, tmp_path))
+    assert result.returncode == 0, result.stderr[-3000:]
+    shown = json.loads(result.stdout.splitlines()[-1])
+    assert shown["version"].startswith("5.")
+    assert shown["int8"] == UltraLightPredictor(folder).probabilities(QUERIES).tolist()
+    for row, wanted in zip(shown["fp32"], UltraLightPredictor(folder, quantize=False).probabilities(QUERIES), strict=True):
+        assert row == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 def test_the_predictor_by_name_fetches_three_files_and_needs_no_torch(hub, pushed, tmp_path):

@@ -30,6 +30,12 @@ def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
     assert parse(tmp_path, "epochs: 7").epochs_for(rows) == 7
 
 
+def test_steps_are_those_of_the_epochs_or_given(tmp_path):
+    assert parse(tmp_path, "epochs: 3").steps_for(100) == 12  # the last of the four batches is not full
+    assert parse(tmp_path, "steps: 50").steps_for(100) == 50
+    assert parse(tmp_path, "streaming: true").epochs_for(1_000_000) == 1
+
+
 @pytest.mark.parametrize(
     ("yaml", "expected"),
     [
@@ -43,6 +49,10 @@ def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
         ("quantize: true", "accepted: with --export_onnx"),
         ("push_to_hub: true", "accepted: with --hub_model_id someone/model"),
         ("hub_model_id: a/b/c", "--hub_model_id a/b/c: Repo id must be"),
+        ("{epochs: 3, steps: 100}", "--epochs and --steps: both say when training ends; accepted: one of them"),
+        ("{bf16: true, fp16: true}", "accepted: one of them"),
+        ("{streaming: true, distillation: true}", "accepted: without --distillation"),
+        ("{streaming: true, contradictions: first}", "accepted: without --streaming"),
         ("- epochs", "holds a list"),
         ("epochs: [", "not YAML"),
     ],

@@ -12,7 +12,6 @@ from ultralight.progress import progress
 from ultralight.schema import LabelSchema
 
 NGRAMS = (1, 3)
-# Inverse strength of the regularisation.
 C = 10.0
 ITERATIONS = 300
 
@@ -22,18 +21,22 @@ class LinearClassifier:
 
     Args:
         schema: the labels.
+        ngrams: shortest and longest n-gram.
+        strength: inverse strength of the regularisation.
+        sublinear: count an n-gram that a query repeats by the logarithm.
     """
 
-    def __init__(self, schema: LabelSchema) -> None:
+    def __init__(self, schema: LabelSchema, ngrams: tuple[int, int] = NGRAMS, strength: float = C, sublinear: bool = True) -> None:
         self.schema = schema
-        self.vectorizer = TfidfVectorizer(analyzer="char", ngram_range=NGRAMS, min_df=2, sublinear_tf=True)
+        self.strength = strength
+        self.vectorizer = TfidfVectorizer(analyzer="char", ngram_range=ngrams, min_df=2, sublinear_tf=sublinear)
         self.regressions: list[LogisticRegression | int] = []
 
     def fit(self, queries: Sequence[str], labels: np.ndarray) -> LinearClassifier:
         """Learns from queries and the index of the right value within each label (queries, labels)."""
         features = self.vectorizer.fit_transform(queries)
         self.regressions = [
-            LogisticRegression(C=C, max_iter=ITERATIONS).fit(features, column) if len(set(column)) > 1 else int(column[0])
+            LogisticRegression(C=self.strength, max_iter=ITERATIONS).fit(features, column) if len(set(column)) > 1 else int(column[0])
             for column in progress(np.asarray(labels).T, "training the linear model", "labels", len(self.schema.labels))
         ]
         return self

@@ -152,7 +152,7 @@ def _load_checkpoint(name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
         if kind not in LOADERS:
             raise InputError(f"--model_name {name}: a {kind} model; accepted: {' or '.join(LOADERS)}")
         model_class, tokenizer_class = LOADERS[kind]
-        return model_class.from_pretrained(name), tokenizer_class.from_pretrained(name)
+        return model_class.from_pretrained(name).float(), tokenizer_class.from_pretrained(name)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

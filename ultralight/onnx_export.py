@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from optimum.exporters.onnx import export
 from optimum.exporters.onnx.config import TextEncoderOnnxConfig
 from optimum.onnxruntime import ORTQuantizer
@@ -28,8 +27,8 @@ from ultralight.onnx_graph import (
     activation_ranges,
     freeze_activations,
     fuse,
-    pack_matrices,
-    pack_tables,
+    pack_weights,
+    packed_tables,
     shorten_names,
     token_multiplications,
 )
@@ -38,8 +37,8 @@ from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
 INT8_AGREEMENT = 0.99
-# What the integer graph computes with integers: an encoder layer's attention, other multiplications by weights, embeddings.
-INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat", "GatherBlockQuantized")
+# What the integer graph computes with integers: an encoder layer's attention, and other multiplications of every token by weights.
+INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat")
 
 
 class ExportError(CheckError):
@@ -50,7 +49,7 @@ class UltraLightOnnxConfig(TextEncoderOnnxConfig):
     """Tells Optimum's exporter what goes into the graph: queries of any number and length."""
 
     NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
-    DEFAULT_ONNX_OPSET = 17
+    DEFAULT_ONNX_OPSET = 20
 
     @property
     def inputs(self) -> dict[str, dict[int, str]]:
@@ -105,16 +104,14 @@ def export_folder(folder: str | Path, queries: Sequence[str], *, quantize: bool 
 
 
 def count_quantized_operators(graph: onnx.ModelProto) -> int:
-    """Multiplications of integers, and look-ups in integer tables."""
+    """Multiplications of integers."""
     return sum(node.op_type in INTEGER_OPERATORS for node in graph.graph.node)
 
 
 def zero_embedding_share(graph: onnx.ModelProto) -> float | None:
     """Share of the weights of the tables that are looked up that stand for exactly zero."""
-    tensors = {initializer.name: initializer for initializer in graph.graph.initializer}
-    names = {node.input[0] for node in graph.graph.node if node.op_type == "GatherBlockQuantized"}
-    tables = [numpy_helper.to_array(tensors[name]) for name in names]
-    zeros = sum(int((table.astype(np.int16) == (128 if table.dtype == np.uint8 else 0)).sum()) for table in tables)
+    tables = packed_tables(graph)
+    zeros = sum(int((table.astype(np.int8) == 0).sum()) for table in tables)
     return zeros / sum(table.size for table in tables) if tables else None
 
 
@@ -136,6 +133,7 @@ def _export_fp32(model: UltraLightForImplicitLabelPrediction, path: Path) -> Non
     with warnings.catch_warnings():
         # The tracer warns that the label layout becomes a constant of the graph: so it should.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message="Constant folding")  # onnxruntime folds what the exporter cannot
         export(model, UltraLightOnnxConfig(model.config, task="text-classification"), path)
 
 
@@ -167,8 +165,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
         graph = onnx.load(folder / "fused_quantized.onnx")
     predictor = UltraLightPredictor(work, quantize=False)
     freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
-    pack_tables(graph, config.embedding_bits)
-    pack_matrices(graph)
+    pack_weights(graph, config.embedding_bits)
     shorten_names(graph)
     onnx.save(graph, graphs / INT8_GRAPH.name)
 

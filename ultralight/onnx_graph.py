@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from onnxruntime.transformers.optimizer import optimize_model
 
 # The domain of onnxruntime's own operators.
 MICROSOFT = "com.microsoft"
+# The first operator set whose `DequantizeLinear` knows 4-bit integers; nothing else changed since the one that is exported.
+INT4_OPSET = 21
 # Largest magnitude of a signed integer of so many bits, symmetric around zero.
 LARGEST = {4: 7, 8: 127}
 # Float tensors up to this many numbers stay floats: a scale for each row would cost what the integers save.
@@ -25,7 +29,11 @@ def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> None:
     options = FusionOptions("bert")
     options.enable_skip_layer_norm = False  # on CPUs it takes five times as long as an addition and a normalisation
     options.enable_bias_gelu = False  # a bias that stays an addition moves into the integer multiplication, see `freeze_activations`
-    fused = optimize_model(str(source), "bert", num_heads, hidden_size, optimization_options=options, opt_level=1, only_onnxruntime=False)
+    # It prints that it cannot infer the shapes of n-grams: no pattern depends on them.
+    with contextlib.redirect_stdout(io.StringIO()):
+        fused = optimize_model(
+            str(source), "bert", num_heads, hidden_size, optimization_options=options, opt_level=1, only_onnxruntime=False
+        )
     _declare_floats(fused.model.graph)
     fused.save_model_to_file(str(target))
 
@@ -104,7 +112,7 @@ def freeze_activations(graph: onnx.ModelProto, ranges: Mapping[str, tuple[np.flo
             if item in graph.graph.node:
                 graph.graph.node.remove(item)
     graph.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in constants.items())
-    _import_microsoft(graph)
+    _import_operators(graph)
 
 
 def _vector(addition: onnx.NodeProto, summand: str, vectors: set[str]) -> str | None:
@@ -112,37 +120,30 @@ def _vector(addition: onnx.NodeProto, summand: str, vectors: set[str]) -> str | 
     return next((name for name in addition.input if name != summand and name in vectors), None)
 
 
-def pack_tables(graph: onnx.ModelProto, bits: int) -> None:
-    """Stores the float tables that are looked up by row as integers of `bits` bits, with a scale for each row."""
-    tables = {item.name: item for item in graph.graph.initializer if item.data_type == TensorProto.FLOAT and len(item.dims) == 2}
-    for node in graph.graph.node:
-        if node.op_type != "Gather" or node.input[0] not in tables:
-            continue
-        table = tables[node.input[0]]
-        packed, scales = quantize_rows(numpy_helper.to_array(table), bits)
-        names = [f"{table.name}.int{bits}", f"{table.name}.scale"]
-        node.op_type, node.domain = "GatherBlockQuantized", MICROSOFT
-        node.input[:] = [names[0], node.input[1], names[1]]
-        del node.attribute[:]
-        # A block is a row: the operator wants a power of two, from 16.
-        layout = {"gather_axis": 0, "quantize_axis": 1, "block_size": max(16, 1 << (packed.shape[1] - 1).bit_length()), "bits": bits}
-        node.attribute.extend(helper.make_attribute(name, value) for name, value in layout.items())
-        graph.graph.initializer.append(_integers(names[0], packed, bits))
-        graph.graph.initializer.append(numpy_helper.from_array(scales, names[1]))
-        graph.graph.initializer.remove(table)
-    _import_microsoft(graph)
+def pack_weights(graph: onnx.ModelProto, table_bits: int) -> None:
+    """Stores the float weights that are left as integers: `table_bits` bits for tables that are looked up by row, 8 for matrices.
+
+    Each row has a scale of its own, in half precision. A session restores the floats once, when it loads the graph:
+    looking up packed rows (`GatherBlockQuantized`) takes ten times as long as looking up floats.
+    """
+    looked_up = {node.input[0] for node in graph.graph.node if node.op_type == "Gather"}
+    for weights in [item for item in graph.graph.initializer if item.data_type == TensorProto.FLOAT and _is_matrix(item)]:
+        values, bits = numpy_helper.to_array(weights), table_bits if weights.name in looked_up else 8
+        packed, scales = quantize_rows(values.reshape(len(values), -1), bits)
+        names = [f"{weights.name}.int{bits}", f"{weights.name}.scale"]
+        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [f"{weights.name}.half"], axis=0))
+        graph.graph.node.insert(1, helper.make_node("Cast", [f"{weights.name}.half"], [weights.name], to=TensorProto.FLOAT))
+        graph.graph.initializer.append(_integers(names[0], packed.reshape(values.shape), bits))
+        graph.graph.initializer.append(numpy_helper.from_array(scales[:, 0], names[1]))
+        graph.graph.initializer.remove(weights)
 
 
-def pack_matrices(graph: onnx.ModelProto) -> None:
-    """Stores the float weights that are left as INT8; a `DequantizeLinear`, computed once when a graph is loaded, restores them."""
-    for matrix in [item for item in graph.graph.initializer if item.data_type == TensorProto.FLOAT and _is_matrix(item)]:
-        weights = numpy_helper.to_array(matrix)
-        packed, scales = quantize_rows(weights.reshape(len(weights), -1), 8)
-        names = [f"{matrix.name}.int8", f"{matrix.name}.scale"]
-        graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [matrix.name], axis=0))
-        for name, values in zip(names, (packed.reshape(weights.shape), scales[:, 0]), strict=True):
-            graph.graph.initializer.append(numpy_helper.from_array(values, name))
-        graph.graph.initializer.remove(matrix)
+def packed_tables(graph: onnx.ModelProto) -> list[np.ndarray]:
+    """The integers of the tables that are looked up."""
+    looked_up = {node.input[0] for node in graph.graph.node if node.op_type == "Gather"}
+    casts = {node.input[0] for node in graph.graph.node if node.op_type == "Cast" and node.output[0] in looked_up}
+    names = {node.input[0] for node in graph.graph.node if node.op_type == "DequantizeLinear" and node.output[0] in casts}
+    return [numpy_helper.to_array(item) for item in graph.graph.initializer if item.name in names]
 
 
 def _is_matrix(item: TensorProto) -> bool:
@@ -150,14 +151,15 @@ def _is_matrix(item: TensorProto) -> bool:
 
 
 def quantize_rows(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Integers (rows, columns) and scales (rows, 1) whose product is nearest to `weights` (rows, columns)."""
-    scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True), np.finfo(np.float32).tiny) / LARGEST[bits]
-    return np.round(weights / scales).astype(np.int8), scales.astype(np.float32)
+    """Integers (rows, columns) and half-precision scales (rows, 1) whose product is nearest to `weights` (rows, columns)."""
+    largest = LARGEST[bits]
+    scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True) / largest, np.finfo(np.float16).tiny).astype(np.float16)
+    return np.clip(np.round(weights / scales.astype(np.float32)), -largest, largest).astype(np.int8), scales
 
 
 def _integers(name: str, values: np.ndarray, bits: int) -> TensorProto:
     if bits == 8:
-        return numpy_helper.from_array((values.astype(np.int16) + 128).astype(np.uint8), name)  # 128 is the operator's zero
+        return numpy_helper.from_array(values, name)
     low, high = values.reshape(-1, 2).T.astype(np.uint8) & 0xF  # two in a byte, the first in its lower half
     return helper.make_tensor(name, TensorProto.INT4, values.shape, (low | high << 4).tobytes(), raw=True)
 
@@ -179,6 +181,9 @@ def shorten_names(graph: onnx.ModelProto) -> None:
     del graph.graph.value_info[:]
 
 
-def _import_microsoft(graph: onnx.ModelProto) -> None:
+def _import_operators(graph: onnx.ModelProto) -> None:
+    for item in graph.opset_import:
+        if item.domain == "":
+            item.version = max(item.version, INT4_OPSET)
     if all(item.domain != MICROSOFT for item in graph.opset_import):
         graph.opset_import.append(helper.make_opsetid(MICROSOFT, 1))

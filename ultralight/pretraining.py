@@ -21,7 +21,7 @@ from ultralight.pretrain_settings import PretrainSettings
 from ultralight.progress import progress
 from ultralight.report import write_metrics
 from ultralight.reporting import show_training
-from ultralight.training import find_checkpoint, remove_checkpoints
+from ultralight.training import find_checkpoint, remove_checkpoints, use_processor
 from ultralight.vocabulary import build_tokenizer, save_compact
 
 HELD_OUT_LINES = 2000
@@ -137,7 +137,7 @@ def _training_arguments(settings: PretrainSettings) -> TrainingArguments:
         adam_beta2=0.98,
         seed=settings.seed,
         bf16=settings.bf16,
-        use_cpu=not torch.cuda.is_available(),  # else bf16 is refused
+        use_cpu=use_processor(),
         eval_strategy="steps",
         eval_steps=every,
         save_steps=every,

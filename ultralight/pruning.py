@@ -69,7 +69,9 @@ class EmbeddingPruning(TrainerCallback):
         ramp_steps, step = int(RAMP * state.max_steps), state.global_step
         plain = getattr(model, "module", model)  # out of a data-parallel wrapper
         if self.masks is None or step == ramp_steps or (step < ramp_steps and step % INTERVAL == 0):
-            self.masks = prune(plain, scheduled_share(self.target, step, ramp_steps))
+            # A resumed run chooses again what was chosen last.
+            chosen = step if step >= ramp_steps else max(1, step - step % INTERVAL)
+            self.masks = prune(plain, scheduled_share(self.target, chosen, ramp_steps))
         else:
             apply_masks(plain, self.masks)
         if step == ramp_steps:

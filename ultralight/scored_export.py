@@ -15,7 +15,7 @@ from ultra_light_predictor import UltraLightPredictor
 from ultralight.dataset import load_splits, verification_queries
 from ultralight.latency import measure_latency
 from ultralight.model_card import write_card
-from ultralight.model_folder import DEPLOYABLE, METRICS_FILE
+from ultralight.model_folder import DEPLOYABLE, METRICS_FILE, add_companions
 from ultralight.onnx_export import ExportReport, export_folder
 from ultralight.problems import InputError
 from ultralight.report import folder_size, write_metrics
@@ -70,5 +70,6 @@ def export_again(
     metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     report = export_and_score(folder, splits, schema, metrics, quantize=quantize, architecture=architecture)
     write_metrics(folder / METRICS_FILE, metrics)
+    add_companions(folder, schema)
     write_card(folder)
     return report

@@ -243,6 +243,7 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
         self._check_combinations(problems)
+        self._check_hub_name(problems)
         self._check_reports(problems)
         problems.raise_if_any()
         if self.output_dir is None:
@@ -259,6 +260,8 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
             problems.add(
                 f"--contradictions {self.contradictions}", "rows that are streamed are not compared; accepted: without --streaming"
             )
+
+    def _check_hub_name(self, problems: Problems) -> None:
         if self.push_to_hub and self.hub_model_id is None:
             problems.add("--push_to_hub", "it does not say where to; accepted: with --hub_model_id someone/model")
         if self.hub_model_id is not None:

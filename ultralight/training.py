@@ -15,6 +15,7 @@ from typing import Any
 import evaluate
 import numpy as np
 import torch
+from accelerate.utils import parse_flag_from_env
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import (
@@ -283,6 +284,15 @@ def _surprise(probabilities: np.ndarray, references: np.ndarray, schema: LabelSc
     return float(-np.log(np.maximum(right, 1e-12)).mean())
 
 
+def use_processor() -> bool:
+    """Whether to train on the processor; transformers must be told, or it refuses bf16 there and lets several processes train alone."""
+    if torch.accelerator.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        return False
+    # accelerate gives each process a processor with a number, such as cpu:1, and torch loads no checkpoint to one that has a number.
+    os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
+    return True
+
+
 def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments:
     if settings.fp16 and not torch.cuda.is_available():
         raise InputError("--fp16: needs a GPU; accepted here: --bf16")
@@ -302,7 +312,7 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
         seed=settings.seed,
         bf16=settings.bf16,
         fp16=settings.fp16,
-        use_cpu=settings.bf16 and not torch.cuda.is_available(),  # else bf16 is refused
+        use_cpu=use_processor(),
         eval_strategy=when,
         eval_steps=every,
         save_strategy=when,
@@ -316,6 +326,7 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
         greater_is_better=True,
         label_names=["labels"],
         remove_unused_columns=False,  # teacher_probabilities is no argument of the model
+        ddp_find_unused_parameters=False,  # there are none: looking for them takes time
         accelerator_config={"dispatch_batches": False},  # every process reads a stream by itself and takes its share
         dataloader_pin_memory=torch.cuda.is_available(),
         **report_arguments(settings),

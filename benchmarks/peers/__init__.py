@@ -1,0 +1,1 @@
+"""How each alternative is trained: one module each, with `recipe(job)`, what decides the outcome, and `train(job)`."""
