@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import platform
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +20,7 @@ from benchmarks.peers.bert import OLD_LENGTH
 from benchmarks.preparing import ROOT, Preparation, prepare, write_quick_dataset
 from benchmarks.worker import FEWEST_CALLS
 from benchmarks.workload import write_workload
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.files import write_text
 from ultralight.problems import InputError
 from ultralight.report import write_metrics
@@ -33,23 +32,33 @@ ASIDE = "outputs/compare/results"
 PACKAGES = ("torch", "transformers", "onnxruntime", "tokenizers", "numpy", "scikit-learn", "fasttext-community")
 
 
+USAGE = f"""\
+Trains every alternative on the same rows, then measures all in turns, each in a fresh process.
+
+Shows what a user would give up, and get, with another model: accuracy, size, start, latency, throughput, memory. Writes compare.json,
+compare.md and plots. What is trained stays in {MODELS} and is not trained again.
+
+examples:
+  python -m benchmarks.compare                              everything; hours, most of them training
+  python -m benchmarks.compare --quick                      whether it works, in minutes
+  python -m benchmarks.compare --measure --resume           goes on measuring what has been trained
+  python -m benchmarks.compare --only micro tfidf           two entries
+
+entries: {", ".join(entry.name for entry in ENTRIES)}"""
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Trains every alternative on the same rows, then measures all in turns, each in a fresh process: accuracy, size,"
-        " start, latency, throughput, memory. Writes compare.json, compare.md and plots. What is trained stays in outputs/compare"
-        " and is not trained again.",
-        epilog="entries: " + ", ".join(entry.name for entry in ENTRIES),
-    )
+    parser = make_parser(USAGE)
     parser.add_argument(
         "--dataset",
         nargs="+",
         help="what to train on; speed is measured with the first (default: car_queries, and bdci_car where it is there)",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of the entries; the results go to {ASIDE}")
-    parser.add_argument("--rounds", type=int, default=5, help="turns (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="seconds for each latency and throughput figure (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=cores(), help="trainings at a time (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds for each latency and throughput figure")
+    parser.add_argument("--jobs", type=int, default=cores(), help="trainings at a time")
     parser.add_argument("--train", action="store_true", help="train only")
     parser.add_argument("--measure", action="store_true", help="measure only, what has been trained")
     parser.add_argument("--resume", action="store_true", help="keep the rounds that an interrupted run has measured")
@@ -65,7 +74,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py for the presets")
     parser.add_argument("--models", type=Path, help=f"folder for what is trained (default: {MODELS})")
     parser.add_argument("--results", type=Path, help=f"folder for the table (default: {RESULTS})")
-    return parser.parse_args(arguments)
+    return add_output_flags(parser).parse_args(arguments)
 
 
 def datasets_of(arguments: argparse.Namespace, models: Path) -> list[str]:
@@ -176,13 +185,8 @@ def run(arguments: argparse.Namespace) -> Path:
 
 def main() -> None:
     """Runs and prints the report."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        report = run(parse_arguments())
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    print(report.read_text(encoding="utf-8"))
+    print(run(parse_arguments()).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main, after_interrupt="the same command with --resume keeps the rounds that were measured")

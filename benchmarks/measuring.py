@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.preparing import ROOT, THREADS
 from ultralight.problems import InputError
+from ultralight.progress import progress
 from ultralight.report import write_metrics
 
 LENGTHS = (16, 20, 32, 64)
@@ -101,7 +100,7 @@ def measure(results: dict[str, Any], path: Path, subjects: Sequence[Subject], ro
     for subject in {subject.entry: subject for _, subject in todo}.values():
         # Not counted: reads files into the system's cache, and compiles modules.
         run_worker(Task(subject.tasks[0].runtime, subject.tasks[0].folder, subject.tasks[0].options))
-    for number, subject in tqdm(todo, desc="measuring", unit=" processes", file=sys.stderr):
+    for number, subject in progress(todo, "measuring", "processes"):
         figures: dict[str, float] = {}
         for task in subject.tasks:
             # The first task's figures stand: start and memory are those of one thread.

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from benchmarks.entries import PEERS, Entry
 from benchmarks.train_peer import FACTS
 from ultralight.files import write_text
 from ultralight.problems import InputError
+from ultralight.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -73,7 +72,7 @@ def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation)
     groups.sort(key=lambda group: list(PEERS).index(group[1][0]))
     with ThreadPoolExecutor(how.jobs) as pool:
         results = pool.map(lambda group: _train(group[0], group[1], how if group[0] == datasets[0] else elsewhere), groups)
-        for _ in tqdm(results, total=len(groups), desc="training", unit=" groups", file=sys.stderr):
+        for _ in progress(results, "training", "groups", len(groups)):
             pass
 
 

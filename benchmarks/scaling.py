@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,9 @@ from benchmarks.random_models import make_schema, write_model
 from benchmarks.scaling_report import save_plots, sentences
 from benchmarks.training_time import measure_training
 from benchmarks.workload import write_workload
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.files import write_text
-from ultralight.problems import InputError
 from ultralight.report import write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings, parse_settings
@@ -37,19 +35,27 @@ VERIFIED = 300
 LONGEST = max(LENGTHS) + 2
 
 
+USAGE = """\
+Measures latency over the length of a query, the number of labels and of values, throughput over cores, and training time over queries.
+
+Shows what more of each would cost before anybody labels it: the models have random weights. Writes scaling.json, scaling.md and plots.
+
+examples:
+  python -m benchmarks.scaling                              the shape that ships
+  python -m benchmarks.scaling --settings configs/nano.yaml --results my_results
+  python -m benchmarks.scaling --quick                      whether it works, in minutes"""
+
+
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Measures latency over the length of a query, the number of labels and of values, throughput over cores, and training"
-        " time over the number of queries; writes scaling.json, scaling.md and plots. Models have random weights."
-    )
-    parser.add_argument("--settings", default="configs/micro.yaml", help="shape of the models (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=0.3, help="seconds for each figure (default: %(default)s)")
+    parser = make_parser(USAGE)
+    parser.add_argument("--settings", default="configs/micro.yaml", help="shape of the models")
+    parser.add_argument("--rounds", type=int, default=5, help="turns")
+    parser.add_argument("--seconds", type=float, default=0.3, help="seconds for each figure")
     parser.add_argument("--quick", action="store_true", help="smoke run: the two smallest of each, one round")
-    parser.add_argument("--models", type=Path, default=Path(MODELS), help="folder for the models (default: %(default)s)")
+    parser.add_argument("--models", type=Path, default=Path(MODELS), help="folder for the models")
     parser.add_argument("--results", type=Path, help=f"folder for the report (default: {RESULTS}; of a smoke run, {MODELS}/results)")
-    return parser.parse_args(arguments)
+    return add_output_flags(parser).parse_args(arguments)
 
 
 def make_subjects(folder: Path, arguments: argparse.Namespace, settings: TrainSettings) -> list[Subject]:
@@ -107,13 +113,8 @@ def run(arguments: argparse.Namespace) -> Path:
 
 def main() -> None:
     """Runs and prints the report."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    try:
-        report = run(parse_arguments())
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    print(report.read_text(encoding="utf-8"))
+    print(run(parse_arguments()).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -6,19 +6,18 @@ import dataclasses
 import json
 import random
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback, set_seed
 
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.files import write_text
 from ultralight.model_builder import make_model
+from ultralight.progress import progress
 from ultralight.records import locate_splits
 from ultralight.schema import LABELS_FILE, LabelSchema
 from ultralight.settings import TrainSettings
@@ -57,7 +56,7 @@ def measure_training(sizes: Sequence[int], dataset: str, settings: TrainSettings
         For each size: `queries`; measured, in seconds: `loading`, `setting_up` (vocabulary, model, tokens), `step`, `evaluation`;
         `steps` and `epochs` of a whole training, at most; and their sum, `projected_seconds`.
     """
-    return [_measure(size, dataset, settings, folder / str(size)) for size in tqdm(sizes, desc="training", file=sys.stderr)]
+    return [_measure(size, dataset, settings, folder / str(size)) for size in progress(sizes, "training", "sizes")]
 
 
 def write_rows(path: Path, source: Path, count: int) -> None:
