@@ -35,15 +35,16 @@ PACKAGES = ("torch", "transformers", "onnxruntime", "tokenizers", "numpy", "scik
 USAGE = f"""\
 Trains every alternative on the same rows, then measures all in turns, each in a fresh process.
 
-Accuracy, size, start, latency, throughput and memory go to compare.json, compare.md and plots. What is trained stays in {MODELS}
-and is not trained again: train at any time, measure on quiet cores.
-
-entries: {" ".join(entry.name for entry in ENTRIES)}
+Shows what a user would give up, and get, with another model: accuracy, size, start, latency, throughput, memory. Writes compare.json,
+compare.md and plots. What is trained stays in {MODELS} and is not trained again: train at any time, measure on quiet cores.
 
 examples:
-  python -m benchmarks.compare                          all of it, about 40 minutes on two cores
-  python -m benchmarks.compare --train && python -m benchmarks.compare --measure     the same in two steps
-  python -m benchmarks.compare --only micro_int8 tfidf --rounds 3"""
+  python -m benchmarks.compare                              everything, about 45 minutes on two cores, most of them training
+  python -m benchmarks.compare --quick                      whether it works, in minutes
+  python -m benchmarks.compare --measure --resume           goes on measuring what has been trained
+  python -m benchmarks.compare --only micro_int8 tfidf      two entries
+
+entries: {", ".join(entry.name for entry in ENTRIES)}"""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="what to train on; speed is measured with the first (default: car_queries, and bdci_car where it is there)",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of the entries; the results go to {ASIDE}")
-    parser.add_argument("--extra", action="store_true", help="also unpruned_int8, which needs teachers of its own: 16 minutes more")
+    parser.add_argument("--extra", action="store_true", help="also unpruned_int8, a whole training with teachers more")
     parser.add_argument("--rounds", type=int, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds for each latency and throughput figure")
     parser.add_argument("--jobs", type=int, default=cores(), help="trainings at a time")
@@ -189,4 +190,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_command(main, after_interrupt="the same command with --resume goes on from there")
+    run_command(main, after_interrupt="the same command with --resume keeps the rounds that were measured")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.files import write_text
 from ultralight.report import write_metrics
 
@@ -21,23 +22,30 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 # Prints the peak of its own memory in megabytes to standard error, once predict.py is through.
 RUNNER = (
-    "import resource, runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+    "import atexit, resource, runpy, sys; sys.argv = sys.argv[1:];"
+    "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr));"
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
+
+
+USAGE = """\
+Makes files of lines out of real training queries and runs predict.py over them, with one and several threads.
+
+Shows that memory does not grow with a file, what threads bring, and that they change no answer. Writes many_lines.json and
+many_lines.md to benchmarks/results/.
+
+example:
+  python -m benchmarks.many_lines --lines 10000 1000000 --num_workers 1 2"""
 
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(
-        description="Makes files of lines out of real training queries, runs predict.py over them with one and several threads, and writes"
-        " benchmarks/results/many_lines.json and .md: queries a second, peak memory, and whether all answers are the same.",
-        epilog="example: python -m benchmarks.many_lines --lines 10000 1000000 --num_workers 1 2",
-    )
+    parser = make_parser(USAGE)
     parser.add_argument("--lines", nargs="+", type=int, default=[10_000, 100_000, 1_000_000], help="lengths of the files")
     parser.add_argument("--num_workers", nargs="+", type=int, default=[1, 2], help="threads")
     parser.add_argument("--model", type=Path, default=ROOT, help="model folder")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table")
-    return parser.parse_args()
+    return add_output_flags(parser).parse_args()
 
 
 def made_lines(count: int, seed: int = 0) -> Iterator[str]:
@@ -93,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -36,12 +36,14 @@ LONGEST = max(LENGTHS) + 2
 
 
 USAGE = """\
-Measures latency over length, labels and values, throughput over cores, and training time over the number of queries.
+Measures latency over the length of a query, the number of labels and of values, throughput over cores, and training time over queries.
 
-Models have random weights: what they say means nothing, what they cost does. Writes scaling.json, scaling.md and plots.
+Shows what more of each would cost before anybody labels it: the models have random weights. Writes scaling.json, scaling.md and plots.
 
-example:
-  python -m benchmarks.scaling        about 10 minutes on two cores"""
+examples:
+  python -m benchmarks.scaling                              the shape that ships
+  python -m benchmarks.scaling --settings configs/nano.yaml --results my_results
+  python -m benchmarks.scaling --quick                      whether it works, in minutes"""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
