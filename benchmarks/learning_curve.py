@@ -25,7 +25,6 @@ from ultralight.model_builder import make_model
 from ultralight.plots import save_learning_curve
 from ultralight.problems import InputError
 from ultralight.progress import progress
-from ultralight.report import write_metrics
 from ultralight.schema import LabelSchema
 from ultralight.scores import score
 from ultralight.settings import TrainSettings, parse_settings
@@ -125,7 +124,8 @@ def by_size(results: dict[str, Any]) -> dict[int, list[dict[str, Any]]]:
 
 def write_results(folder: Path, results: dict[str, Any]) -> None:
     """Writes figures, table and plot."""
-    write_metrics(folder / "learning_curve.json", results)
+    # In full: --resume compares the settings.
+    write_text(folder / "learning_curve.json", json.dumps(results, ensure_ascii=False, indent=2) + "\n")
     write_text(folder / "learning_curve.md", markdown_table(results))
     lines = {
         name: {size: [point[kind]["micro_f1"] for point in points] for size, points in by_size(results).items()}
@@ -158,7 +158,8 @@ def main() -> None:
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
     splits, _ = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
     parts = {size: subset(splits, size, settings.split_seed) for size in arguments.sizes}
-    facts = {"dataset": settings.dataset, "validation_queries": len(splits["validation"]), "settings": dataclasses.asdict(settings)}
+    recipe = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ("dataset", "output_dir", "resume")}
+    facts = {"dataset": settings.dataset, "validation_queries": len(splits["validation"]), "settings": recipe}
     results = load_results(arguments.results / "learning_curve.json", {**facts, "points": []}, arguments.resume)
     done = {(point["queries"], point["seed"]) for point in results["points"]}
     wanted = [(size, seed) for size in arguments.sizes for seed in arguments.seeds if (len(parts[size]["train"]), seed) not in done]
