@@ -169,7 +169,7 @@ def test_saving_and_loading_changes_nothing(tmp_path):
     model, inputs = make(), batch()
     model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "config.json", "model.safetensors", "configuration_ultralight.py", "modeling_ultralight.py",
+        "config.json", "model.safetensors", "configuration_ultralight.py", "modeling_ultralight.py", "pipeline_ultralight.py",
     }  # fmt: skip
     loaded = UltraLightForImplicitLabelPrediction.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits, rtol=0, atol=0)
