@@ -62,8 +62,8 @@ class ImplicitLabelPipeline(Pipeline):
     def _forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if isinstance(self.model, torch.nn.Module):
             return {"logits": self.model(**batch).logits}
-        # An ONNX graph reads every query on its own, and no padding: dynamic INT8 quantisation scales a whole batch by its
-        # largest activation, so that the neighbours of a query would change its answer.
+        # An ONNX graph reads every query on its own, and no padding: a graph that was quantised elsewhere may scale a whole
+        # batch by its largest activation, so that the neighbours of a query would change its answer.
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         rows = [{name: tensor[row : row + 1, :length] for name, tensor in batch.items()} for row, length in enumerate(lengths)]
         return {"logits": torch.cat([self.model(**row).logits for row in rows])}

@@ -36,13 +36,13 @@ USAGE = f"""\
 Trains every alternative on the same rows, then measures all in turns, each in a fresh process.
 
 Shows what a user would give up, and get, with another model: accuracy, size, start, latency, throughput, memory. Writes compare.json,
-compare.md and plots. What is trained stays in {MODELS} and is not trained again.
+compare.md and plots. What is trained stays in {MODELS} and is not trained again: train at any time, measure on quiet cores.
 
 examples:
-  python -m benchmarks.compare                              everything; hours, most of them training
+  python -m benchmarks.compare                              everything, about 45 minutes on two cores, most of them training
   python -m benchmarks.compare --quick                      whether it works, in minutes
   python -m benchmarks.compare --measure --resume           goes on measuring what has been trained
-  python -m benchmarks.compare --only micro tfidf           two entries
+  python -m benchmarks.compare --only micro_int8 tfidf      two entries
 
 entries: {", ".join(entry.name for entry in ENTRIES)}"""
 
@@ -56,6 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="what to train on; speed is measured with the first (default: car_queries, and bdci_car where it is there)",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of the entries; the results go to {ASIDE}")
+    parser.add_argument("--extra", action="store_true", help="also unpruned_int8, a whole training with teachers more")
     parser.add_argument("--rounds", type=int, default=5, help="turns")
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds for each latency and throughput figure")
     parser.add_argument("--jobs", type=int, default=cores(), help="trainings at a time")
@@ -154,7 +155,7 @@ def run(arguments: argparse.Namespace) -> Path:
     """Trains, measures and writes the report; returns its path."""
     models = arguments.models or Path(MODELS) / ("quick" if arguments.quick else "")
     results_folder = arguments.results or Path(ASIDE if arguments.quick or arguments.only else RESULTS)
-    entries, datasets = choose_entries(arguments.only), datasets_of(arguments, models)
+    entries, datasets = choose_entries(arguments.only, arguments.extra), datasets_of(arguments, models)
     flags = tuple(part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value))
     how = Preparation(models, arguments.quick, arguments.retrain, trained_of(arguments, datasets[0]), flags, arguments.jobs)
     if not arguments.measure:

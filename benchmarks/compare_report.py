@@ -20,8 +20,8 @@ NOTES = (
     "**queries/s**: real queries (median {typical_length} characters) in batches, text in, label values out. fastText and scikit-learn"
     " predict on one thread, whatever they may use.",
     "BERT with random weights stands for its size, start, latency and memory; it is not scored and not asked for batches.",
-    "The old recipe starts from random weights: the original's were pre-trained on English. Its 30,522 rows know all Chinese characters."
-    " It reads {old_length} tokens of a car query.",
+    "The old recipe starts from random weights, so its accuracy is that of training from nothing: the original's were pre-trained, on"
+    " English. Its 30,522 rows know all Chinese characters. It reads {old_length} tokens of a car query.",
     "Every trained alternative got its setting from a grid, and its thresholds, on the validation split; the test split was read once.",
     "What each was trained with is in compare.json under `trained`.",
 )

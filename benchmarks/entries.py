@@ -27,6 +27,7 @@ class Entry:
         subfolder: of the product's folder, where the entry has one of its own.
         trained: random weights are not scored, and not asked for batches.
         everywhere: trained on every dataset, not on the first alone.
+        extra: left out unless asked for: it costs a long training of its own.
         needs: a package of requirements-benchmarks.txt.
     """
 
@@ -39,6 +40,7 @@ class Entry:
     subfolder: str = ""
     trained: bool = True
     everywhere: bool = True
+    extra: bool = False
     needs: str | None = None
 
     def folder(self, product_folder: Path) -> Path:
@@ -105,7 +107,7 @@ ENTRIES = (
     Entry("static", "Static embeddings (as Model2Vec)", "static", "static", ("weights.npz", "tokenizer.json", "labels.json")),
     Entry("micro_torch", "UltraLight micro, PyTorch fp32", "micro", "ultralight_torch", _TORCH),
     Entry("micro_fp32", "UltraLight micro, ONNX fp32", "micro", "ultralight_onnx", _FP32, {"quantize": False}),
-    Entry("unpruned_int8", "UltraLight micro unpruned, INT8", "unpruned", "ultralight_onnx", DEPLOYABLE, everywhere=False),
+    Entry("unpruned_int8", "UltraLight micro unpruned, INT8", "unpruned", "ultralight_onnx", DEPLOYABLE, everywhere=False, extra=True),
     Entry(MICRO, "UltraLight micro, INT8 (ships)", "micro", "ultralight_onnx", DEPLOYABLE),
     Entry("micro_gz", "UltraLight micro, INT8, one .gz file", "micro", "ultralight_onnx", (PACKED,), {"file": PACKED}),
     Entry(NANO, "UltraLight nano, INT8", "nano", "ultralight_onnx", DEPLOYABLE),
@@ -113,8 +115,8 @@ ENTRIES = (
 )
 
 
-def choose_entries(names: Sequence[str] | None) -> list[Entry]:
-    """The named entries, or all.
+def choose_entries(names: Sequence[str] | None, extra: bool = False) -> list[Entry]:
+    """The named entries, or all, those that are extra only where they are wanted.
 
     Raises:
         InputError: a name is unknown, or a package that an entry needs is not installed.
@@ -123,7 +125,7 @@ def choose_entries(names: Sequence[str] | None) -> list[Entry]:
     for name in names or ():
         if name not in known:
             raise InputError(f"--only {name}: no such entry; {nearest(name, known)}")
-    chosen = [entry for entry in ENTRIES if not names or entry.name in names]
+    chosen = [entry for entry in ENTRIES if (entry.name in names if names else extra or not entry.extra)]
     missing = {entry.needs: entry.name for entry in chosen if entry.needs and find_spec(entry.needs) is None}
     if missing:
         raise InputError(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.preparing import ROOT, THREADS
-from ultralight.problems import InputError
+from ultralight.problems import CheckError
 from ultralight.progress import progress
 from ultralight.report import write_metrics
 
@@ -49,7 +49,7 @@ def run_worker(task: Task) -> dict[str, float]:
     """Measures a task in a fresh process.
 
     Raises:
-        InputError: the process failed.
+        CheckError: the process failed.
     """
     environment = {
         **os.environ,
@@ -61,7 +61,7 @@ def run_worker(task: Task) -> dict[str, float]:
     # The clock is the same in all processes.
     result = subprocess.run([*command, str(time.monotonic())], capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     if result.returncode:
-        raise InputError(f"{task.runtime} in {task.folder}: measuring failed\n{result.stderr[-TAIL:]}")
+        raise CheckError(f"{task.runtime} in {task.folder}: measuring failed\n{result.stderr[-TAIL:]}")
     return json.loads(result.stdout.splitlines()[-1])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.entries import PEERS, Entry
 from benchmarks.train_peer import FACTS
 from ultralight.files import write_text
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
 from ultralight.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,7 +64,7 @@ def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation)
     """Trains the products of the entries on the datasets.
 
     Raises:
-        InputError: a training failed; its messages are in a log beside the product.
+        CheckError: a training failed; its messages are in a log beside the product.
     """
     elsewhere = replace(how, trained={})
     groups = [group for dataset in datasets for group in group_products(entries, dataset, dataset == datasets[0])]
@@ -72,7 +72,7 @@ def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation)
     groups.sort(key=lambda group: list(PEERS).index(group[1][0]))
     with ThreadPoolExecutor(how.jobs) as pool:
         results = pool.map(lambda group: _train(group[0], group[1], how if group[0] == datasets[0] else elsewhere), groups)
-        for _ in progress(results, "training", "groups", len(groups)):
+        for _ in progress(results, "training", "groups", total=len(groups)):
             pass
 
 
@@ -104,4 +104,4 @@ def _train(dataset: str, products: list[str], how: Preparation) -> None:
     with log.open("w", encoding="utf-8") as file:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT, check=False).returncode
     if code:
-        raise InputError(f"{', '.join(products)} on {dataset}: training failed, see {log}\n{log.read_text(encoding='utf-8')[-TAIL:]}")
+        raise CheckError(f"{', '.join(products)} on {dataset}: training failed, see {log}\n{log.read_text(encoding='utf-8')[-TAIL:]}")

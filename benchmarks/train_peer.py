@@ -1,4 +1,4 @@
-"""Trains products on one dataset, in a process of its own, and scores them on the test split once: started by `benchmarks.preparing`."""
+"""Trains what is compared, in a process of its own: `python -m benchmarks.train_peer --help`; started by `benchmarks.preparing`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.entries import ENTRIES, PEERS, Entry
 from benchmarks.peers.job import Job
+from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file
 from ultralight.records import locate_splits
 from ultralight.report import write_metrics
@@ -26,17 +27,24 @@ SCORES = ("micro_f1", "macro_f1", "exact_match")
 CHUNK = 64
 
 
+USAGE = """\
+Trains alternatives on one dataset, as `python -m benchmarks.compare` has it done, and scores each on the test split once.
+
+example:
+  python -m benchmarks.train_peer --dataset data/car_queries --products static --output outputs/compare/car_queries"""
+
+
 def parse_arguments() -> argparse.Namespace:
     """Reads the flags."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--products", nargs="+", required=True, choices=PEERS)
+    parser = make_parser(USAGE)
+    parser.add_argument("--dataset", required=True, help="in any form that train.py reads")
+    parser.add_argument("--products", nargs="+", required=True, choices=PEERS, help="what to train, in turn")
     parser.add_argument("--output", type=Path, required=True, help="a folder for each product is made in it")
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--retrain", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="smoke run")
+    parser.add_argument("--retrain", action="store_true", help="train again what is there")
     parser.add_argument("--flags", default="[]", help="JSON list of further flags of train.py")
     parser.add_argument("--trained", default="{}", help="JSON object: product -> folder to take it from")
-    return parser.parse_args()
+    return add_output_flags(parser).parse_args()
 
 
 def make(job: Job, again: bool) -> None:
@@ -93,4 +101,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -21,7 +21,7 @@ from benchmarks.worker import latencies, memory_mb, queries_per_second
 from benchmarks.workload import of_length
 from tests.conftest import ROOT, run_script
 from ultra_light_predictor import decide
-from ultralight.problems import InputError
+from ultralight.problems import CheckError, InputError
 
 FIGURES = {"start_s": 4.0, "p50_ms_20": 6.0, "peak_mb": 490.0, "qps_256_one": 500.0}
 
@@ -101,7 +101,7 @@ def test_every_process_is_measured_and_kept(tmp_path):
 
 
 def test_a_failing_process_stops_the_run_with_its_message(tmp_path):
-    with pytest.raises(InputError, match="No module named 'no_such_runtime'"):
+    with pytest.raises(CheckError, match="No module named 'no_such_runtime'"):
         measure({}, tmp_path / "compare.json", [Subject("x", "f", (Task("no_such_runtime", str(tmp_path), {}),))], 1)
 
 

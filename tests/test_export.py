@@ -125,3 +125,16 @@ def test_what_is_no_model_is_refused(tmp_path):
     result = run_script("export.py", "--model", tmp_path)
     assert result.returncode == 2
     assert "no config.json there" in result.stderr
+
+
+@pytest.mark.slow
+def test_optimums_own_command_quantises_a_graph(trained, copy_of, tmp_path):
+    (copy_of / "onnx").mkdir()
+    shutil.copy(trained[0] / "onnx" / "model.onnx", copy_of / "onnx")
+    out = tmp_path / "quantised"
+    command = ("-m", "optimum.commands.optimum_cli", "onnxruntime", "quantize", "--onnx_model", copy_of / "onnx", "--avx512_vnni")
+    result = run_script(*command, "--per_channel", "-o", out)
+    assert result.returncode == 0, result.stderr[-2000:]
+    shutil.copy(out / "model_quantized.onnx", copy_of / "onnx")
+    fp32, int8 = UltraLightPredictor(copy_of, quantize=False), UltraLightPredictor(copy_of)
+    assert int8.predict_batch(QUERIES) == fp32.predict_batch(QUERIES)

@@ -6,9 +6,12 @@ from safetensors.torch import load_file
 
 from tests.conftest import SMALL_MODEL, run_in_two_parts, run_script
 from ultralight import pruning
+from ultralight.dataset import load_splits
 from ultralight.experiment import run
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
+from ultralight.training import tokenize
+from ultralight.vocabulary import build_tokenizer
 
 QUICK = {**SMALL_MODEL, "epochs": 2}
 
@@ -47,7 +50,7 @@ def test_pruned_embeddings_stay_zero(trained):
     tables = {name: table for name, table in weights.items() if "embeddings.weight" in name}
     assert len(tables) == 3
     for table in tables.values():
-        assert (table == 0).float().mean() == pytest.approx(0.3, abs=0.01)
+        assert (table == 0).float().mean() >= 0.29  # rounding adds zeros, where a row is small
     assert metrics["embedding_zeros"]["model"] == pytest.approx(0.3, abs=0.01)
     assert metrics["embedding_zeros"]["int8"] >= 0.29
 
@@ -116,6 +119,20 @@ def test_class_balance_reaches_the_loss(orders, tmp_path):
     # Half of the orders are taken away, a third are hot: the rarer value weighs more.
     assert len(config["class_weights"]) == 9
     assert config["class_weights"][5] > config["class_weights"][4]
+
+
+def test_several_processes_tokenise_as_one_does(orders, schema):
+    splits, _ = load_splits(str(orders), schema)
+    tokenizer = build_tokenizer(splits["train"]["query"], 24)
+    one, two = (tokenize(splits["train"], tokenizer, TrainSettings(num_proc=count)) for count in (1, 2))
+    assert one[:] == two[:]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_half_precision_needs_a_gpu(orders, tmp_path):
+    with pytest.raises(InputError, match="--fp16: needs a GPU; accepted here: --bf16"):
+        run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "x"), fp16=True, **QUICK))
+    assert not (tmp_path / "x").exists()
 
 
 def test_wrong_input_stops_the_script_with_one_message(orders, tmp_path):

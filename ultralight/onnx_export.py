@@ -1,4 +1,4 @@
-"""Export with Optimum: PyTorch folder -> fp32 ONNX -> dynamic INT8, verified before anything is left in the folder."""
+"""Export with Optimum: PyTorch folder -> fp32 ONNX -> fused INT8, verified before anything is left in the folder."""
 
 from __future__ import annotations
 

@@ -37,8 +37,10 @@ MODEL_FILES = (
     *dict.fromkeys((*DEPLOYABLE, "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")),
     *CODE_FILES,
 )
+# Those of the published accuracy: longer queries make teachers dearer.
+FLAGS = {"bdci_car": ("--teacher_folds", "3")}
 # Enough for a model of a few hundred queries to make up its mind: the export refuses one that rounding sways.
-QUICK = ("--epochs", "12", "--distillation", "false", "--early_stopping_patience", "0")
+QUICK: dict[str, Any] = {"epochs": 12, "steps": None, "early_stopping_patience": 0, "distillation": False, "teacher": [], "transfer": []}
 
 
 def recipe(job: Job) -> dict[str, Any]:
@@ -80,12 +82,17 @@ def settings_of(job: Job) -> TrainSettings:
     flags = ["--dataset", job.dataset, "--output_dir", str(job.folder), "--export_onnx", "true", "--quantize", "true", *changes]
     if job.longest:
         flags += ["--max_seq_length", str(job.longest)]
-    flags += QUICK if job.quick else ()
-    settings = parse_settings([str(ROOT / yaml), *flags, *job.flags], None, TrainSettings)
-    if settings.teacher and job.schema.to_dict() != _labels_of(settings.teacher[0]):
-        # Teachers of other labels: for this dataset they are trained.
-        settings = dataclasses.replace(settings, teacher=[])
-    return settings
+    settings = parse_settings([str(ROOT / yaml), *flags, *FLAGS.get(job.dataset_name, ()), *job.flags], None, TrainSettings)
+    if job.quick:
+        return dataclasses.replace(settings, **QUICK)
+    return dataclasses.replace(settings, teacher=_teachers(settings, job))
+
+
+def _teachers(settings: TrainSettings, job: Job) -> list[str]:
+    """The settings' own teachers where they know these labels, or else `micro` of this dataset; none: some are trained."""
+    candidates = ([*settings.teacher], [str(job.folder.parent / MICRO)])
+    fitting = (folders for folders in candidates if folders and all(_labels_of(folder) == job.schema.to_dict() for folder in folders))
+    return next(fitting, []) if settings.teacher else []
 
 
 def _labels_of(folder: str | Path) -> dict[str, list[str]]:
