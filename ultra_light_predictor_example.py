@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ultra_light_predictor import UltraLightPredictor
 from ultralight.command_line import add_output_flags, make_parser, run_command
+from ultralight.latency import latencies_ms
 from ultralight.problems import InputError
 
 USAGE = """\
@@ -29,7 +30,6 @@ QUERIES = [
     "今天天气真好",
 ]
 FIRST_ANSWER = "from ultra_light_predictor import UltraLightPredictor as P; import sys; P(sys.argv[1]).predict(sys.argv[2])"
-RUNS = 500
 
 
 def first_answer_seconds(model: str | Path) -> float:
@@ -40,18 +40,6 @@ def first_answer_seconds(model: str | Path) -> float:
         subprocess.run([sys.executable, "-c", FIRST_ANSWER, model, QUERIES[0]], check=True, cwd=Path(__file__).parent)
         times.append(time.perf_counter() - start)
     return statistics.median(times)
-
-
-def latencies_ms(predictor: UltraLightPredictor) -> list[float]:
-    """Milliseconds of single predictions, in turn over the example queries."""
-    for query in QUERIES:
-        predictor.predict(query)
-    times = []
-    for number in range(RUNS):
-        start = time.perf_counter()
-        predictor.predict(QUERIES[number % len(QUERIES)])
-        times.append(1e3 * (time.perf_counter() - start))
-    return sorted(times)
 
 
 def main() -> None:
@@ -65,14 +53,14 @@ def main() -> None:
     except ValueError as error:
         raise InputError(str(error)) from error
     loading = time.perf_counter() - start
-    times = latencies_ms(predictor)
+    times = latencies_ms(predictor, QUERIES)
     folder = Path(model)
     size = sum(path.stat().st_size for path in (predictor.onnx_path, folder / "config.json", folder / "tokenizer.json") if path.is_file())
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     print(f"size of all that ships     {size / 1e6:.2f} MB")
     print(f"loading                    {1e3 * loading:.0f} ms")
     print(f"process start to answer    {first_answer_seconds(model):.2f} s")
-    print(f"one query, one thread      {statistics.median(times):.2f} ms median, {times[int(0.99 * RUNS)]:.2f} ms 99th percentile")
+    print(f"one query, one thread      {statistics.median(times):.2f} ms median, {times[int(0.99 * len(times))]:.2f} ms 99th percentile")
     print(f"peak memory of the process {memory:.0f} MB\n")
     for query in QUERIES:
         print(query, json.dumps(predictor.predict(query), ensure_ascii=False))

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from datasets import DatasetDict
 
-from ultra_light_predictor import decide
 from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.experiment import run
@@ -22,13 +21,12 @@ from ultralight.files import write_text
 from ultralight.linear import LinearClassifier
 from ultralight.report import write_metrics
 from ultralight.schema import LabelSchema
-from ultralight.scores import score
-from ultralight.settings import TrainSettings, parse_settings
+from ultralight.scores import OVERALL, overall, score
+from ultralight.settings import TrainSettings, assigned_flags, parse_settings
 from ultralight.teachers import prepare_lesson
-from ultralight.thresholds import tune_thresholds
+from ultralight.thresholds import decide_by, tune_thresholds
 
 RESULTS = Path(__file__).parent / "results"
-SCORES = ("micro_f1", "macro_f1", "exact_match")
 
 
 USAGE = """\
@@ -64,7 +62,7 @@ def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str
     for seed in seeds:
         own = dataclasses.replace(settings, seed=seed, output_dir=str(Path(str(settings.output_dir)) / f"seed_{seed}"))
         metrics = run(own, lesson)
-        scores: dict[str, Any] = {part: {name: metrics[part][name] for name in SCORES} for part in ("validation", "test", "test_int8")}
+        scores: dict[str, Any] = {part: overall(metrics[part]) for part in ("validation", "test", "test_int8")}
         runs.append({**scores, "seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]})
     return {"linear": linear_scores(splits, schema, "test"), "runs": runs, "settings": dataclasses.asdict(settings)}
 
@@ -73,9 +71,8 @@ def linear_scores(splits: DatasetDict, schema: LabelSchema, part: str) -> dict[s
     """Scores of the linear model on a split; its thresholds are tuned on the validation split."""
     linear = LinearClassifier(schema).fit(splits["train"]["query"][:], np.array(splits["train"]["labels"]))
     tuned = tune_thresholds(linear.probabilities(splits["validation"]["query"][:]), np.array(splits["validation"]["labels"]), schema)
-    chosen = decide(linear.probabilities(splits[part]["query"][:]), schema.sizes, np.array([tuned[label] for label in schema.labels]))
-    scores = score(chosen, np.array(splits[part]["labels"]), schema)
-    return {name: scores[name] for name in SCORES}
+    chosen = decide_by(tuned, linear.probabilities(splits[part]["query"][:]), schema)
+    return overall(score(chosen, np.array(splits[part]["labels"]), schema))
 
 
 def markdown_table(results: dict[str, Any]) -> str:
@@ -86,10 +83,10 @@ def markdown_table(results: dict[str, Any]) -> str:
     ]
     for name, result in results.items():
         runs = result["runs"]
-        linear = [f"{result['linear'][key]:.3f}" for key in SCORES[:2]]
-        own = [_mean_and_deviation(runs, "test_int8", key) for key in SCORES]
+        linear = [f"{result['linear'][key]:.3f}" for key in OVERALL[:2]]
+        own = [_mean_and_deviation(runs, "test_int8", key) for key in OVERALL]
         size = f"{max(run['deployable_bytes'] for run in runs) / 1e6:.2f} MB"
-        lines.append(f"| {' | '.join([name, *linear, *own, _mean_and_deviation(runs, 'test', SCORES[0]), size])} |")
+        lines.append(f"| {' | '.join([name, *linear, *own, _mean_and_deviation(runs, 'test', OVERALL[0]), size])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -102,10 +99,9 @@ def main() -> None:
     """Measures dataset after dataset and keeps what is finished."""
     arguments = parse_arguments()
     table = arguments.results / "accuracy.json"
-    flags = [part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value)]
     for dataset in arguments.dataset:
         name = Path(dataset.rstrip("/")).stem
-        own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *flags]
+        own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *assigned_flags(arguments.set)]
         measured = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
         # Read now, not before: another run may have added its datasets meanwhile.
         results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}

@@ -24,6 +24,7 @@ from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.files import write_text
 from ultralight.problems import InputError
 from ultralight.report import write_metrics
+from ultralight.settings import assigned_flags
 
 CAR_QUERIES, BDCI_CAR = "data/car_queries", "../shared/data/bdci_car"
 RESULTS, MODELS = "benchmarks/results", "outputs/compare"
@@ -156,7 +157,7 @@ def run(arguments: argparse.Namespace) -> Path:
     models = arguments.models or Path(MODELS) / ("quick" if arguments.quick else "")
     results_folder = arguments.results or Path(ASIDE if arguments.quick or arguments.only else RESULTS)
     entries, datasets = choose_entries(arguments.only, arguments.extra), datasets_of(arguments, models)
-    flags = tuple(part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value))
+    flags = tuple(assigned_flags(arguments.set))
     how = Preparation(models, arguments.quick, arguments.retrain, trained_of(arguments, datasets[0]), flags, arguments.jobs)
     if not arguments.measure:
         prepare(entries, datasets, how)

@@ -16,8 +16,7 @@ import numpy as np
 from datasets import DatasetDict
 from transformers import set_seed
 
-from benchmarks.accuracy import RESULTS, SCORES, linear_scores
-from ultra_light_predictor import decide
+from benchmarks.accuracy import RESULTS, linear_scores
 from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.files import write_text
@@ -26,10 +25,10 @@ from ultralight.plots import save_learning_curve
 from ultralight.problems import InputError
 from ultralight.progress import progress
 from ultralight.schema import LabelSchema
-from ultralight.scores import score
-from ultralight.settings import TrainSettings, parse_settings
+from ultralight.scores import OVERALL, overall, score
+from ultralight.settings import TrainSettings, assigned_flags, parse_settings
 from ultralight.teachers import prepare_lesson
-from ultralight.thresholds import tune_thresholds
+from ultralight.thresholds import decide_by, tune_thresholds
 from ultralight.training import make_trainer, remove_checkpoints, run_training, tokenize
 
 ALL = "all"
@@ -90,9 +89,9 @@ def score_network(splits: DatasetDict, schema: LabelSchema, settings: TrainSetti
     answer = trainer.predict(tokenize(splits["validation"], tokenizer, settings))
     probabilities, references = 1 / (1 + np.exp(-np.asarray(answer.predictions))), np.asarray(answer.label_ids)
     thresholds = tune_thresholds(probabilities, references, schema)
-    scores = score(decide(probabilities, schema.sizes, np.array([thresholds[label] for label in schema.labels])), references, schema)
+    scores = overall(score(decide_by(thresholds, probabilities, schema), references, schema))
     remove_checkpoints(trainer)
-    return {name: scores[name] for name in SCORES}
+    return scores
 
 
 def rows_a_value(splits: DatasetDict, schema: LabelSchema) -> int:
@@ -111,7 +110,7 @@ def markdown_table(results: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for queries, points in by_size(results).items():
-        means = [f"{np.mean([point[kind][name] for point in points]):.3f}" for kind in NAMES for name in SCORES[:2]]
+        means = [f"{np.mean([point[kind][name] for point in points]):.3f}" for kind in NAMES for name in OVERALL[:2]]
         lines.append(f"| {queries:,} | {points[0]['rows_a_value']:,} | {' | '.join(means)} |")
     return "\n".join(lines) + "\n"
 
@@ -152,7 +151,7 @@ def load_results(path: Path, empty: dict[str, Any], resume: bool) -> dict[str, A
 def main() -> None:
     """Measures point after point and keeps what is finished."""
     arguments = parse_arguments()
-    flags = [part for name, _, value in (flag.partition("=") for flag in arguments.set) for part in (f"--{name}", value)]
+    flags = assigned_flags(arguments.set)
     own = ["--dataset", arguments.dataset] if arguments.dataset else []
     settings = parse_settings([arguments.settings_yaml, *own, *flags, "--output_dir", str(arguments.output_dir)], None, TrainSettings)
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))

@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).parent / "results"
 # Prints the peak of its own memory in megabytes to standard error, once predict.py is through.
 RUNNER = (
-    "import atexit, resource, runpy, sys; sys.argv = sys.argv[1:];"
-    "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr));"
+    "import atexit, runpy, sys; from benchmarks.worker import memory_mb; sys.argv = sys.argv[1:];"
+    "atexit.register(lambda: print(memory_mb()[1], file=sys.stderr));"
     "runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 
@@ -69,9 +69,7 @@ def run_predict(model: Path, lines: Path, num_workers: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         with answers.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    # Linux counts in kilobytes, macOS in bytes.
-    megabytes = int(result.stderr.split()[-1]) / (1e6 if sys.platform == "darwin" else 1e3)
-    return {"num_workers": num_workers, "seconds": seconds, "peak_megabytes": megabytes, "answers": digest}
+    return {"num_workers": num_workers, "seconds": seconds, "peak_megabytes": float(result.stderr.split()[-1]), "answers": digest}
 
 
 def markdown_table(measured: list[dict[str, Any]]) -> str:

@@ -20,10 +20,9 @@ from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file
 from ultralight.records import locate_splits
 from ultralight.report import write_metrics
-from ultralight.scores import score
+from ultralight.scores import overall, score
 
 FACTS = "facts.json"
-SCORES = ("micro_f1", "macro_f1", "exact_match")
 CHUNK = 64
 
 
@@ -83,7 +82,7 @@ def score_entry(entry: Entry, job: Job) -> dict[str, Any]:
     queries = job.queries("test")
     answers = [answer for start in range(0, len(queries), CHUNK) for answer in runtime.predict_batch(queries[start : start + CHUNK])]
     scores = score(np.array([job.schema.encode(answer) for answer in answers]), job.labels("test"), job.schema)
-    return {name: scores[name] for name in SCORES}
+    return overall(scores)
 
 
 def _is_there(entry: Entry, job: Job) -> bool:

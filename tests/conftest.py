@@ -29,6 +29,19 @@ SMALL_MODEL = {
     "learning_rate": 5e-3, "encoder_rate": 1.0, "batch_size": 16, "early_stopping_patience": 0, "model_name": "scratch",
 }  # fmt: skip
 
+# Runs snippets, each in a namespace of its own, as a script would be; prints as JSON what each printed.
+RUN_SNIPPETS = """
+import contextlib, io, json, sys
+sys.path.insert(0, "")
+printed = []
+for snippet in json.loads(sys.argv[1]):
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(snippet, "snippet", "exec"), {"__name__": "__main__"})
+    printed.append(out.getvalue())
+print(json.dumps(printed))
+"""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_caches(tmp_path_factory):
@@ -85,21 +98,15 @@ def trained(orders, tmp_path_factory):
     return folder, run(settings)
 
 
-@pytest.fixture
-def second_environment(tmp_path):
-    """Makes an environment of its own with other packages; returns its python."""
-
-    def make(*packages):
-        folder = tmp_path / "environment"
-        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        site = next(folder.glob("lib/python*/site-packages"))
-        # torch and the rest come from this environment; what is installed stands before them.
-        (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
-        python = folder / "bin" / "python"
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
-        return python
-
-    return make
+def make_environment(folder, *packages):
+    """An environment of its own with other packages; returns its python."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    # torch and the rest come from this environment; what is installed stands before them.
+    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
+    python = folder / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
 
 
 def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
@@ -119,16 +126,8 @@ def run_script(*arguments, cwd=ROOT, stdin=None, **environment):
 @pytest.fixture(scope="session")
 def transformers_5(tmp_path_factory):
     """First arguments of `run_script` to run Python in a second environment, with transformers 5."""
-    environment = tmp_path_factory.mktemp("transformers_5") / "environment"
-    made = run_script("-m", "venv", environment)
-    assert made.returncode == 0, made.stderr
-    site = next(environment.glob("lib/python*/site-packages"))
-    # torch and the rest come from this environment; what transformers 5 brings stands before them.
-    (site / "parent.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")), encoding="utf-8")
-    runner = ("-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", environment / "bin" / "python")
-    installed = run_script(*runner, "-m", "pip", "install", "--quiet", "transformers==5.23.0")
-    assert installed.returncode == 0, installed.stderr[-2000:]
-    return runner
+    python = make_environment(tmp_path_factory.mktemp("transformers_5") / "environment", "transformers==5.23.0")
+    return "-c", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)", python
 
 
 def run_in_two_parts(monkeypatch, epoch, **settings):

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.conftest import ROOT, SMALL_MODEL, run_script
+from tests.conftest import ROOT, SMALL_MODEL, make_environment, run_script
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
 
@@ -217,8 +217,8 @@ def test_tensorboard_gets_the_curves(orders, tmp_path):
 
 
 @pytest.mark.slow
-def test_trackio_gets_the_curves_offline(orders, tmp_path, second_environment):
-    python = second_environment("-r", ROOT / "requirements.txt", "-r", ROOT / "requirements-report.txt")
+def test_trackio_gets_the_curves_offline(orders, tmp_path):
+    python = make_environment(tmp_path / "environment", "-r", ROOT / "requirements.txt", "-r", ROOT / "requirements-report.txt")
     command = train_command(orders, tmp_path / "watched", "--epochs", 3, "--report_to", "trackio", "tensorboard")
     environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HUB_OFFLINE": "1"}
     result = subprocess.run([python, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

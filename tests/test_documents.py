@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LABELS, ROOT, SMALL_MODEL, order_rows, run_script, write_jsonl
+from tests.conftest import LABELS, ROOT, RUN_SNIPPETS, SMALL_MODEL, order_rows, run_script, write_jsonl
 from ultralight.problems import Problems
 from ultralight.rows import Record, check_row
 from ultralight.schema import LabelSchema
@@ -43,17 +43,6 @@ SHORT = {
     "train.py": [item for name, value in {**SMALL_MODEL, "epochs": 60}.items() for item in (f"--{name}", str(value))],
     "benchmarks.learning_curve": ["--sizes", "20", "all", "--set", *(f"{name}={value}" for name, value in QUICK.items())],
 }
-RUN = """
-import contextlib, io, json, sys
-sys.path.insert(0, "")
-printed = []
-for snippet in json.loads(sys.argv[1]):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(snippet, "snippet", "exec"), {"__name__": "__main__"})
-    printed.append(out.getvalue())
-print(json.dumps(printed))
-"""
 
 
 @cache
@@ -201,7 +190,7 @@ def run_in(folder, command, **more):
 
 def run_python(folder, snippets):
     """Runs snippets in one process, each in a namespace of its own; what each printed, as lines."""
-    shown = run_in(folder, [sys.executable, "-c", RUN, json.dumps(snippets)])
+    shown = run_in(folder, [sys.executable, "-c", RUN_SNIPPETS, json.dumps(snippets)])
     return [text.splitlines() for text in json.loads(shown.splitlines()[-1])]
 
 

@@ -11,25 +11,12 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from safetensors.torch import load_file
 
-from tests.conftest import ROOT, run_script
+from tests.conftest import ROOT, RUN_SNIPPETS, run_script
 from ultra_light_predictor import UltraLightPredictor
 from ultralight.model_card import check_card, make_card, write_card
 from ultralight.model_folder import add_companions, files_to_push
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
-
-# Each in a namespace of its own, as a script would be; what each printed.
-RUN_SNIPPETS = """
-import contextlib, io, json, sys
-sys.path.insert(0, "")
-printed = []
-for snippet in json.loads(sys.argv[1]):
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        exec(compile(snippet, "snippet", "exec"), {"__name__": "__main__"})
-    printed.append(out.getvalue())
-print(json.dumps(printed))
-"""
 
 
 def snippets(card, language="python"):

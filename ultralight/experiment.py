@@ -15,7 +15,6 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerFast, set_seed
 from transformers.trainer_utils import PredictionOutput
 
-from ultra_light_predictor import decide
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.hub import push_folder, warn_if_logged_out
 from ultralight.model_builder import make_model
@@ -31,7 +30,7 @@ from ultralight.scores import score
 from ultralight.settings import BASE, SCRATCH, TrainSettings
 from ultralight.streaming import load_streamed
 from ultralight.teachers import describe_teachers, prepare_lesson
-from ultralight.thresholds import tune_thresholds
+from ultralight.thresholds import decide_by, tune_thresholds
 from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
 from ultralight.vocabulary import save_compact
 
@@ -109,8 +108,7 @@ def _save_and_score(
     save_compact(tokenizer, folder)
     add_companions(folder, schema)
 
-    cuts = np.array([model.config.thresholds[label] for label in schema.labels])
-    chosen = {split: decide(probabilities[split], schema.sizes, cuts) for split in answers}
+    chosen = {split: decide_by(model.config.thresholds, probabilities[split], schema) for split in answers}
     metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
     metrics["embedding_zeros"] = {"model": zero_share(model)}
     metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
@@ -12,10 +13,9 @@ from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.utils import validate_repo_id
 from requests import RequestException
 
-from configuration_ultralight import UltraLightConfig
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH
 from ultralight.model_card import is_generated, make_card, write_card
-from ultralight.model_folder import CARD, add_companions, files_to_push
+from ultralight.model_folder import CARD, add_companions, files_to_push, read_config
 from ultralight.problems import CheckError, InputError
 from ultralight.schema import LabelSchema
 
@@ -55,7 +55,8 @@ def push_folder(folder: str | Path, repo_id: str, *, private: bool = False) -> s
     folder = Path(folder)
     check_repo_id(repo_id)
     files_to_push(folder)
-    add_companions(folder, _schema(folder))
+    labels: Any = read_config(folder).label_schema
+    add_companions(folder, LabelSchema.from_dict(dict(labels), str(folder)))
     try:
         if get_token() is None:
             raise PushError(NOT_LOGGED_IN)
@@ -120,13 +121,6 @@ def _card(folder: Path, repo_id: str) -> bytes:
         return text.encode()
     logger.warning("%s has no metadata of a model card: a generated card is pushed in its stead", path)
     return make_card(folder, repo_id).encode()
-
-
-def _schema(folder: Path) -> LabelSchema:
-    schema = UltraLightConfig.from_pretrained(folder).label_schema
-    if schema is None:
-        raise InputError(f"{folder}: a model without labels; accepted: a folder that train.py wrote")
-    return LabelSchema.from_dict(dict(schema), str(folder))
 
 
 def _reason(error: Exception) -> str:

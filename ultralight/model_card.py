@@ -21,8 +21,8 @@ from modeling_ultralight import CODE_FILES
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH, UltraLightPredictor
 from ultralight.files import read_utf8, write_text
 from ultralight.model_builder import BASE_FOLDER
-from ultralight.model_folder import CARD, DEPLOYABLE, METRICS_FILE, PLOTS, PREDICTOR
-from ultralight.problems import InputError, Problems
+from ultralight.model_folder import CARD, DEPLOYABLE, METRICS_FILE, PLOTS, PREDICTOR, read_config
+from ultralight.problems import Problems
 from ultralight.report import folder_size
 from ultralight.schema import LABELS_FILE
 from ultralight.settings import BASE, SCRATCH
@@ -83,9 +83,7 @@ def make_card(folder: Path, repo_id: str | None = None) -> str:
     Raises:
         InputError: the folder holds no trained model, or the card would not pass `check_card`.
     """
-    config = UltraLightConfig.from_pretrained(folder)
-    if config.label_schema is None:
-        raise InputError(f"{folder}: a model without labels; accepted: a folder that train.py wrote")
+    config = read_config(folder)
     metrics_file = folder / METRICS_FILE
     metrics = json.loads(metrics_file.read_text(encoding="utf-8")) if metrics_file.is_file() else {}
     filled = ModelCard.from_template(

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import ultra_light_predictor
+from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import CODE_FILES
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH
 from ultralight.files import write_text
@@ -33,6 +34,18 @@ TO_PUSH = (
     FP32_GRAPH.as_posix(),
     INT8_GRAPH.as_posix(),
 )
+
+
+def read_config(folder: Path) -> UltraLightConfig:
+    """The configuration of a trained folder.
+
+    Raises:
+        InputError: it has no labels.
+    """
+    config = UltraLightConfig.from_pretrained(folder)
+    if config.label_schema is None:
+        raise InputError(f"{folder}: a model without labels; accepted: a folder that train.py wrote")
+    return config
 
 
 def add_companions(folder: Path, schema: LabelSchema) -> None:

@@ -18,8 +18,6 @@ from onnxruntime.transformers.optimizer import optimize_model
 MICROSOFT = "com.microsoft"
 # The first operator set whose `DequantizeLinear` knows 4-bit integers; nothing else changed since the one that is exported.
 INT4_OPSET = 21
-# Largest magnitude of a signed integer of so many bits, symmetric around zero.
-LARGEST = {4: 7, 8: 127}
 # Float tensors up to this many numbers stay floats: a scale for each row would cost what the integers save.
 SMALL = 256
 
@@ -152,7 +150,7 @@ def _is_matrix(item: TensorProto) -> bool:
 
 def quantize_rows(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Integers (rows, columns) and half-precision scales (rows, 1) whose product is nearest to `weights` (rows, columns)."""
-    largest = LARGEST[bits]
+    largest = 2 ** (bits - 1) - 1  # symmetric around zero
     scales = np.maximum(np.abs(weights).max(axis=1, keepdims=True) / largest, np.finfo(np.float16).tiny).astype(np.float16)
     return np.clip(np.round(weights / scales.astype(np.float32)), -largest, largest).astype(np.int8), scales
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralight.files import write_text
+from ultralight.scores import OVERALL
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -32,7 +33,7 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary_table(metrics: dict[str, Any]) -> str:
     """Overall scores of every scored part."""
     parts = [part for part in ("validation", "test", "test_int8") if part in metrics]
-    rows = [[part, *(f"{metrics[part][name]:.4f}" for name in ("micro_f1", "macro_f1", "exact_match"))] for part in parts]
+    rows = [[part, *(f"{metrics[part][name]:.4f}" for name in OVERALL)] for part in parts]
     return format_table(["scored on", "micro-F1", "macro-F1", "exact match"], rows)
 
 

@@ -8,10 +8,18 @@ import numpy as np
 
 from ultralight.schema import LabelSchema
 
+# Of all labels together.
+OVERALL = ("micro_f1", "macro_f1", "exact_match")
+
 
 def f1_score(true_positives: float, predicted: float, actual: float) -> float:
     """F1 from counts; 0 where nothing was predicted and nothing was there."""
     return float(2 * true_positives / (predicted + actual)) if predicted + actual else 0.0
+
+
+def overall(scores: dict[str, Any]) -> dict[str, float]:
+    """The scores of all labels together, out of what `score` returns."""
+    return {name: scores[name] for name in OVERALL}
 
 
 def score(predictions: np.ndarray, references: np.ndarray, schema: LabelSchema) -> dict[str, Any]:

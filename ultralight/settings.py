@@ -320,6 +320,11 @@ def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: typ
     return kind(**{name: values[name] for name in names})
 
 
+def assigned_flags(assignments: Sequence[str]) -> list[str]:
+    """Flags for `parse_settings` from assignments such as "epochs=3"."""
+    return [part for name, _, value in (item.partition("=") for item in assignments) for part in (f"--{name}", value)]
+
+
 def _read_yaml(path: Path, names: list[str]) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_utf8(path))

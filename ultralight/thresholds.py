@@ -40,6 +40,11 @@ def tune_thresholds(probabilities: np.ndarray, references: np.ndarray, schema: L
     return {label: round(float(threshold), 4) for label, threshold in zip(schema.labels, halfway, strict=True)}
 
 
+def decide_by(thresholds: dict[str, float], probabilities: np.ndarray, schema: LabelSchema) -> np.ndarray:
+    """Index of the chosen value within each label (queries, labels), by what `tune_thresholds` returned."""
+    return decide(probabilities, schema.sizes, np.array([thresholds[label] for label in schema.labels]))
+
+
 def _count(probabilities: np.ndarray, references: np.ndarray, schema: LabelSchema) -> np.ndarray:
     """Right pairs and predicted pairs of each label at each threshold (labels, thresholds, 2)."""
     counts = np.zeros((len(schema.labels), len(GRID), 2))

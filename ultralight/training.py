@@ -41,6 +41,7 @@ from ultralight.pruning import EmbeddingPruning, prune
 from ultralight.reporting import report_arguments, show_training
 from ultralight.rounding import round_tables
 from ultralight.schema import LabelSchema
+from ultralight.scores import overall
 from ultralight.settings import TrainSettings
 from ultralight.streaming import ShuffledStream, StreamedRows
 
@@ -270,9 +271,8 @@ def _metrics_of(schema: LabelSchema) -> Callable[[EvalPrediction], dict[str, flo
         probabilities = 1 / (1 + np.exp(-np.asarray(prediction.predictions)))
         chosen = decide(probabilities, schema.sizes, thresholds)
         scores = metric.compute(predictions=chosen, references=prediction.label_ids, label_schema=schema.to_dict())
-        shown = {name: scores[name] for name in ("micro_f1", "macro_f1", "exact_match")}
         surprise = _surprise(probabilities, np.asarray(prediction.label_ids), schema)
-        return {**shown, SELECTION: scores["micro_f1"] - TIE_BREAK * surprise}
+        return {**overall(scores), SELECTION: scores["micro_f1"] - TIE_BREAK * surprise}
 
     return compute
 
