@@ -1,6 +1,6 @@
 """Predicts queries with a trained model: `python predict.py "带娃露营，后备箱要大"`.
 
-Needs onnxruntime, tokenizers and numpy only (pyarrow too, for .parquet).
+Needs onnxruntime, numpy and tqdm only (pyarrow too, for .parquet).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ultralight.scores import score
 USAGE = """\
 Says for every query which label values it implies: JSON lines with `query` and `labels`.
 
-Files of any size pass through in constant memory; a file of answers appears when it is complete. Needs onnxruntime, tokenizers and numpy
+Files of any size pass through in constant memory; a file of answers appears when it is complete. Needs onnxruntime, numpy and tqdm
 only (pyarrow, too, for .parquet), not torch.
 
 examples:
@@ -109,7 +109,7 @@ def load(arguments: argparse.Namespace) -> UltraLightPredictor:
         return UltraLightPredictor(model, max_seq_length=arguments.max_seq_length, quantize=not arguments.fp32)
     except OSError as error:
         raise InputError(str(error)) from error
-    except Exception as error:  # onnxruntime and tokenizers have many kinds, all for files that are not what their names say
+    except Exception as error:  # onnxruntime has many kinds, all for files that are not what their names say
         raise InputError(f"--model {model}: {error}") from error
 
 

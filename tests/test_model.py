@@ -62,7 +62,7 @@ def test_a_label_attends_to_the_tokens_that_matter_to_it():
     attention = model.label_attention
     states, embedded = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
     padding = torch.tensor([[0.0, 0, 0, 0], [0, 0, -1e4, -1e4]])
-    seen = attention(states, embedded, padding.unsqueeze(-1))
+    seen = attention(states, embedded, padding)
     for row, tokens in ((0, 4), (1, 2)):
         for label in range(3):
             weights = (states[row, :tokens] @ attention.relevance.weight[label]).softmax(0)

@@ -50,9 +50,19 @@ def test_probabilities_of_a_label_sum_to_one(predictor, schema):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_batch_is_answered_as_its_queries_one_by_one(predictor, workers):
     queries = [*QUERIES, "短", "很长的一句话" * 30, ""]
-    expected = [predictor.predict(query, include_none=True, return_scores=True) for query in queries]
-    assert predictor.predict_batch(queries, include_none=True, return_scores=True, num_workers=workers) == expected
+    answers = predictor.predict_batch(queries, include_none=True, return_scores=True, num_workers=workers)
+    for query, answer in zip(queries, answers, strict=True):
+        for label, expected in predictor.predict(query, include_none=True, return_scores=True).items():
+            assert answer[label]["value"] == expected["value"]
+            assert answer[label]["score"] == pytest.approx(expected["score"], abs=2e-6)  # floats are added in another order
     assert predictor.predict_batch([]) == []
+
+
+def test_names_follow_the_decisions(predictor):
+    queries = [*QUERIES, "", "随便"]
+    chosen = predictor.decide(predictor.probabilities(queries))
+    names = [{label: values[index] for (label, values), index in zip(predictor.label_schema.items(), row, strict=True)} for row in chosen]
+    assert predictor.predict_batch(queries, include_none=True) == names
 
 
 def test_threads_share_a_predictor(predictor):

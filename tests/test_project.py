@@ -20,7 +20,7 @@ SCRIPTS = [
     *sorted(f"-m benchmarks.{path.stem}" for path in ROOT.glob("benchmarks/*.py") if "run_command(" in path.read_text(encoding="utf-8")),
 ]
 # huggingface_hub only where a model is named instead of its folder.
-RUNTIME = {"onnxruntime", "tokenizers", "numpy", "tqdm", "pyarrow", "huggingface_hub", "ultra_light_predictor", "ultralight"}
+RUNTIME = {"onnxruntime", "numpy", "tqdm", "pyarrow", "huggingface_hub", "ultra_light_predictor", "ultralight"}
 
 
 def imports_of(path):

@@ -27,10 +27,10 @@ from ultralight.onnx_graph import (
     activation_ranges,
     freeze_activations,
     fuse,
+    large_multiplications,
     pack_weights,
     packed_tables,
     shorten_names,
-    token_multiplications,
 )
 from ultralight.problems import CheckError, InputError
 from ultralight.progress import progress
@@ -159,7 +159,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
         folder = Path(scratch)
         config.save_pretrained(folder)  # where Optimum looks for it
         fuse(work / FP32_GRAPH, folder / "fused.onnx", config.num_attention_heads, config.hidden_size)
-        names = token_multiplications(onnx.load(folder / "fused.onnx").graph)
+        names = large_multiplications(onnx.load(folder / "fused.onnx").graph)
         quantizer = ORTQuantizer.from_pretrained(folder, file_name="fused.onnx")
         quantizer.quantize(save_dir=folder, quantization_config=_recipe(architecture, names))
         graph = onnx.load(folder / "fused_quantized.onnx")

@@ -18,6 +18,8 @@ from onnxruntime.transformers.optimizer import optimize_model
 MICROSOFT = "com.microsoft"
 # The first operator set whose `DequantizeLinear` knows 4-bit integers; nothing else changed since the one that is exported.
 INT4_OPSET = 21
+# Names of the multiplications that are worth integers begin so.
+INTEGER_PARTS = ("/bert/", "/label_attention/projection/")
 # Float tensors up to this many numbers stay floats: a scale for each row would cost what the integers save.
 SMALL = 256
 
@@ -32,8 +34,34 @@ def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> None:
         fused = optimize_model(
             str(source), "bert", num_heads, hidden_size, optimization_options=options, opt_level=1, only_onnxruntime=False
         )
+    _read_lengths_at_once(fused.model.graph)
     _declare_floats(fused.model.graph)
     fused.save_model_to_file(str(target))
+
+
+def _read_lengths_at_once(graph: onnx.GraphProto) -> None:
+    """One operator for the length of an axis as a vector of one number, which the exporter writes as `Shape`, `Gather`, `Unsqueeze`."""
+    producers = {output: node for node in graph.node for output in node.output}
+    constants = {item.name: item for item in graph.initializer}
+    for node in [item for item in graph.node if item.op_type == "Unsqueeze"]:
+        picked = producers.get(node.input[0])
+        shape = producers.get(picked.input[0]) if picked is not None and picked.op_type == "Gather" else None
+        if picked is None or shape is None or shape.op_type != "Shape" or picked.input[1] not in constants:
+            continue
+        axis = int(numpy_helper.to_array(constants[picked.input[1]]))
+        graph.node.insert(list(graph.node).index(node), helper.make_node("Shape", shape.input, node.output, start=axis, end=axis + 1))
+        graph.node.remove(node)
+    _remove_unread(graph)
+
+
+def _remove_unread(graph: onnx.GraphProto) -> None:
+    """Removes nodes whose outputs nothing reads."""
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    unread = [node for node in graph.node if not read & set(node.output)]
+    for node in unread:
+        graph.node.remove(node)
+    if unread:
+        _remove_unread(graph)
 
 
 def _declare_floats(graph: onnx.GraphProto) -> None:
@@ -45,11 +73,11 @@ def _declare_floats(graph: onnx.GraphProto) -> None:
             known.add(node.input[0])
 
 
-def token_multiplications(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that multiply every token's state by weights: where nearly all of the time goes."""
+def large_multiplications(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that multiply what is known of every token, or for every label, by weights: where nearly all of the time goes."""
     weights = {item.name for item in graph.initializer if len(item.dims) == 2}
     inside = [node for node in graph.node if node.op_type in ("MatMul", "Attention") and node.input[1] in weights]
-    return [node.name for node in inside if node.op_type == "Attention" or node.name.startswith("/bert/")]
+    return [node.name for node in inside if node.op_type == "Attention" or node.name.startswith(INTEGER_PARTS)]
 
 
 def activation_ranges(graph: onnx.ModelProto, inputs: Iterable[Mapping[str, np.ndarray]]) -> dict[str, tuple[np.float32, np.uint8]]:

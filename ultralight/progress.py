@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TypeVar
 
-from tqdm import tqdm  # comes with tokenizers
+from tqdm import tqdm
 
 Item = TypeVar("Item")
 
