@@ -39,6 +39,11 @@ def test_every_weight_matrix_is_kept_as_integers(trained):
     assert max(np.prod(item.dims) for item in floats) <= 256
 
 
+def test_rounding_to_integers_does_the_work_of_relu(trained):
+    fp32, int8 = (onnx.load(trained[0] / "onnx" / name).graph for name in ("model.onnx", "model_quantized.onnx"))
+    assert [sum(node.op_type == "Relu" for node in graph.node) for graph in (fp32, int8)] == [2, 0]
+
+
 def test_embeddings_take_half_a_byte_a_weight_and_lose_nothing(trained):
     folder = trained[0]
     (table,) = packed_tables(onnx.load(folder / "onnx" / "model_quantized.onnx"))
@@ -99,6 +104,9 @@ def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
             layer.attention.self.value.bias[0] = 1e5
             layer.intermediate.dense.bias[0] = 1e5
             layer.output.dense.weight[:, 0] = 0
+        model.bert.encoder.layer[-1].output.LayerNorm.bias[0] = 1e5
+        for reader in (model.projection, model.label_attention.relevance, model.label_attention.projection):
+            reader.weight[:, :: model.config.hidden_size] = 0
     model.save_pretrained(copy_of)
     before = listing(copy_of)
     with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):

@@ -4,8 +4,9 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 
 from tests.conftest import order_rows
 from tests.test_vocabulary import bert_tokenizer
-from ultralight.model_builder import from_checkpoint, from_scratch
+from ultralight.model_builder import from_checkpoint, from_scratch, make_model
 from ultralight.problems import InputError
+from ultralight.settings import TrainSettings
 from ultralight.vocabulary import common_chinese_characters
 
 TEXTS = [row["query"] for row in order_rows()]
@@ -47,6 +48,14 @@ def test_the_first_layers_of_a_checkpoint_are_taken_over(checkpoint, schema):
         expected = bert(input_ids=torch.tensor([ids])).last_hidden_state
         actual = model.bert.eval()(**pruned(text, return_tensors="pt")).last_hidden_state
         torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "expected"), [("base", None, "relu"), ("scratch", "gelu", "gelu"), (None, None, "gelu"), (None, "relu", "relu")]
+)
+def test_a_foreign_checkpoint_keeps_its_activation(checkpoint, schema, name, activation, expected):
+    settings = TrainSettings(model_name=name or str(checkpoint[0]), activation=activation, max_seq_length=20, num_layers=1)
+    assert make_model(settings, TEXTS, schema)[0].config.hidden_act == expected
 
 
 @torch.inference_mode()

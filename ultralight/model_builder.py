@@ -46,6 +46,7 @@ def make_model(
         "hidden_size": settings.hidden_dim,
         "num_attention_heads": settings.num_heads,
         "intermediate_size": settings.intermediate_dim,
+        "hidden_act": settings.activation or ("relu" if settings.model_name in (BASE, SCRATCH) else None),
     }
     if settings.model_name != SCRATCH:
         name = str(BASE_FOLDER) if settings.model_name == BASE else settings.model_name
@@ -118,6 +119,7 @@ def from_checkpoint(
     config = UltraLightConfig(
         **{field: getattr(source, field) for field in _FOLLOWED if hasattr(source, field)},
         embedding_size=shape.pop("embedding_size", None) or getattr(source, "embedding_size", source.hidden_size),
+        hidden_act=shape.pop("hidden_act", None) or source.hidden_act,
         vocab_size=len(fitted),
         initializer_range=initializer_range(source.hidden_size),
         num_hidden_layers=num_hidden_layers,
@@ -137,7 +139,6 @@ _FOLLOWED = (
     "hidden_size",
     "num_attention_heads",
     "intermediate_size",
-    "hidden_act",
     "layer_norm_eps",
     "ngram_rows",
     "ngram_sizes",

@@ -30,6 +30,7 @@ from ultralight.onnx_graph import (
     large_multiplications,
     pack_weights,
     packed_tables,
+    rectify_by_rounding,
     shorten_names,
 )
 from ultralight.problems import CheckError, InputError
@@ -165,6 +166,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
         graph = onnx.load(folder / "fused_quantized.onnx")
     predictor = UltraLightPredictor(work, quantize=False)
     freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
+    rectify_by_rounding(graph)
     pack_weights(graph, config.embedding_bits)
     shorten_names(graph)
     onnx.save(graph, graphs / INT8_GRAPH.name)

@@ -141,6 +141,17 @@ def freeze_activations(graph: onnx.ModelProto, ranges: Mapping[str, tuple[np.flo
     _import_operators(graph)
 
 
+def rectify_by_rounding(graph: onnx.ModelProto) -> None:
+    """Removes a `Relu` whose output is only read as integers that begin at zero: rounding to them cuts off what is below."""
+    zeros = {item.name for item in graph.graph.initializer if not item.dims and not numpy_helper.to_array(item)}
+    for node in [item for item in graph.graph.node if item.op_type == "Relu"]:
+        readers = [item for item in graph.graph.node if node.output[0] in item.input]
+        if all(item.op_type == "QuantizeLinear" and item.input[2] in zeros for item in readers):
+            for item in readers:
+                item.input[0] = node.input[0]
+            graph.graph.node.remove(node)
+
+
 def _vector(addition: onnx.NodeProto, summand: str, vectors: set[str]) -> str | None:
     """The constant vector that is added to `summand`, if it is one."""
     return next((name for name in addition.input if name != summand and name in vectors), None)

@@ -103,6 +103,11 @@ class ModelSettings:
     )
     num_heads: int | None = flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
+    activation: str | None = flag(
+        None,
+        "of the feed-forward part; default: relu, which costs nothing in the deployed graph, or, of a checkpoint other than base, its own",
+        choices=["relu", "gelu"],
+    )
     pooling: str = flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
     label_attention: bool = flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = flag(64, "width of the reduced representation that all labels share")
