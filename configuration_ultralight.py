@@ -10,7 +10,7 @@ from transformers import PretrainedConfig
 
 POOLINGS = ("cls", "mean", "max")
 NGRAM_SIZES = (2, 3)
-EMBEDDING_BITS = (4, 8)
+WEIGHT_BITS = (4, 8)
 # Probability of its absent value from which on a label is absent, where the configuration names none.
 DEFAULT_THRESHOLD = 0.5
 
@@ -32,6 +32,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_sizes: which n-grams are looked up there, of 2 and 3 tokens.
         ngram_hashes: rows that are added up for each n-gram: two n-grams are taken for the same only if they share all.
         embedding_bits: bits, 4 or 8, in which token and n-gram embeddings will be deployed; training rounds what it reads to them.
+        layer_bits: the same of the weights of the encoder's layers, with a scale for each output; 8 need no such training.
         hidden_size: width of the encoder.
         num_hidden_layers: encoder layers.
         num_attention_heads: attention heads per layer; divides `hidden_size`.
@@ -62,6 +63,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_sizes: Sequence[int] = (2,),
         ngram_hashes: int = 2,
         embedding_bits: int = 8,
+        layer_bits: int = 8,
         hidden_size: int = 128,
         num_hidden_layers: int = 2,
         num_attention_heads: int = 2,
@@ -90,14 +92,16 @@ class UltraLightConfig(PretrainedConfig):
             raise ValueError(f"pooling={pooling!r}: {unknown[0]!r} is not one of {', '.join(POOLINGS)}")
         if not set(ngram_sizes) <= set(NGRAM_SIZES):
             raise ValueError(f"ngram_sizes={list(ngram_sizes)}: accepted: of {', '.join(map(str, NGRAM_SIZES))}")
-        if embedding_bits not in EMBEDDING_BITS:
-            raise ValueError(f"embedding_bits={embedding_bits}: accepted: {' or '.join(map(str, EMBEDDING_BITS))}")
+        for name, bits in (("embedding_bits", embedding_bits), ("layer_bits", layer_bits)):
+            if bits not in WEIGHT_BITS:
+                raise ValueError(f"{name}={bits}: accepted: {' or '.join(map(str, WEIGHT_BITS))}")
         self.vocab_size = vocab_size
         self.embedding_size = hidden_size if embedding_size is None else embedding_size
         self.ngram_rows = ngram_rows
         self.ngram_sizes = list(ngram_sizes)
         self.ngram_hashes = ngram_hashes
         self.embedding_bits = embedding_bits
+        self.layer_bits = layer_bits
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads

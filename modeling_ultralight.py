@@ -94,6 +94,24 @@ class NgramEmbedding(nn.Embedding):
         return torch.tensor(numbers, device=like.device)
 
 
+class RoundedLinear(nn.Linear):
+    """A linear layer that learns weights which bear being rounded to a few bits, with a scale for each output."""
+
+    bits = 4
+
+    def forward(self, states: Tensor) -> Tensor:
+        """States (..., in_features) to (..., out_features); in training by rounded weights."""
+        return nn.functional.linear(states, round_rows(self.weight, self.bits) if self.training else self.weight, self.bias)
+
+
+def _round_layers(encoder: nn.Module) -> None:
+    """Makes the linear layers inside learn weights of a few bits."""
+    for parent in list(encoder.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(parent, name, RoundedLinear(layer.in_features, layer.out_features))
+
+
 class UltraLightEmbeddings(BertEmbeddings):
     """BERT's embeddings, narrower than the encoder where configured, and with hashed n-grams."""
 
@@ -174,6 +192,8 @@ class UltraLightModel(_UltraLightMixin, BertModel):
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
         self.embeddings = UltraLightEmbeddings(config)
+        if config.layer_bits == RoundedLinear.bits:
+            _round_layers(self.encoder)
         self.post_init()
 
 

@@ -49,7 +49,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44], help="one run each; the teachers are shared")
     parser.add_argument("--output_dir", default="outputs/accuracy", help="folder for the trained models")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the table; datasets measured earlier stay in it")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py; several values: VALUE,VALUE"
+    )
     return add_output_flags(parser).parse_args()
 
 

@@ -7,15 +7,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from safetensors.numpy import load_file
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
-from tests.conftest import order_rows, run_script
+from tests.conftest import SMALL_MODEL, order_rows, run_script
 from ultra_light_predictor import UltraLightPredictor
+from ultralight.experiment import run
 from ultralight.model_card import is_generated
 from ultralight.onnx_export import ExportError, count_quantized_operators, export_folder
-from ultralight.onnx_graph import packed_tables
+from ultralight.onnx_graph import WEIGHT_SCALES, packed_tables
 from ultralight.problems import InputError
+from ultralight.settings import TrainSettings
 
 QUERIES = [row["query"] for row in order_rows()][:40]
 
@@ -52,6 +55,27 @@ def test_embeddings_take_half_a_byte_a_weight_and_lose_nothing(trained):
     assert load_file(folder / "model.safetensors")["bert.embeddings.word_embeddings.weight"].dtype == np.float16
     scales = np.abs(expected).max(axis=1, keepdims=True) / 7
     np.testing.assert_array_equal(table.astype(np.float32) * scales, expected)
+
+
+def test_layers_of_four_bits_take_half_a_byte_a_weight_and_lose_nothing(orders, tmp_path):
+    settings = TrainSettings(
+        dataset=str(orders), output_dir=str(tmp_path / "small"), epochs=12, layer_bits=4, export_onnx=True, quantize=True, **SMALL_MODEL
+    )
+    metrics = run(settings)
+    assert metrics["export"]["int8_agreement"] > 0.99
+    graph = onnx.load(tmp_path / "small" / "onnx" / "model_quantized.onnx").graph
+    stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    casts = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Cast"}
+    scales = {node.input[1]: stored[node.input[WEIGHT_SCALES[node.op_type]]] for node in graph.node if node.op_type in WEIGHT_SCALES}
+    restored = [stored[casts[name]].astype(np.float32) * scale for name, scale in scales.items() if name in casts]
+    layers = UltraLightForImplicitLabelPrediction.from_pretrained(tmp_path / "small").bert.encoder.layer
+    expected = []
+    for layer in layers:
+        attention = layer.attention.self
+        expected.append(torch.cat([attention.query.weight, attention.key.weight, attention.value.weight]))
+        expected += [layer.attention.output.dense.weight, layer.intermediate.dense.weight, layer.output.dense.weight]
+    for actual, weights in zip(restored, expected, strict=True):
+        np.testing.assert_allclose(actual, weights.detach().numpy().T, rtol=1e-3, atol=1e-6)
 
 
 def test_graphs_take_queries_of_any_number_and_length(trained):

@@ -3,7 +3,7 @@ import pytest
 from tests.conftest import ROOT
 from ultralight.pretrain_settings import PretrainSettings
 from ultralight.problems import InputError
-from ultralight.settings import TrainSettings, parse_settings
+from ultralight.settings import TrainSettings, assigned_flags, parse_settings
 
 
 def parse(tmp_path, yaml="", *flags):
@@ -18,6 +18,11 @@ def test_flags_override_the_file_and_the_file_the_defaults(tmp_path):
     assert settings.export_onnx is True
     assert settings.teacher == ["a", "b"]
     assert parse(tmp_path, "export_onnx: true", "--export_onnx", "false").export_onnx is False
+
+
+def test_assignments_are_flags(tmp_path):
+    settings = parse(tmp_path, "", *assigned_flags(["epochs=9", "distillation=true", "teacher=a,b"]))
+    assert (settings.epochs, settings.distillation, settings.teacher) == (9, True, ["a", "b"])
 
 
 def test_the_output_folder_is_named_after_the_dataset(tmp_path):

@@ -39,6 +39,7 @@ def make_model(
         "label_attention": settings.label_attention,
         "projection_dim": settings.projection_dim,
         "embedding_bits": settings.embedding_bits,
+        "layer_bits": settings.layer_bits,
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
         "classifier_dropout": settings.dropout,

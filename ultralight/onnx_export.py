@@ -27,6 +27,7 @@ from ultralight.onnx_graph import (
     activation_ranges,
     freeze_activations,
     fuse,
+    halve_integers,
     large_multiplications,
     pack_weights,
     packed_tables,
@@ -167,6 +168,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
     predictor = UltraLightPredictor(work, quantize=False)
     freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
     rectify_by_rounding(graph)
+    halve_integers(graph)
     pack_weights(graph, config.embedding_bits)
     shorten_names(graph)
     onnx.save(graph, graphs / INT8_GRAPH.name)

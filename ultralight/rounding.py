@@ -1,14 +1,14 @@
-"""Rounding the embeddings to what the deployed graph will hold, once training has made them bear it."""
+"""Rounding weights to what the deployed graph will hold, once training has made them bear it."""
 
 from __future__ import annotations
 
 import torch
 
-from modeling_ultralight import UltraLightForImplicitLabelPrediction, round_rows
+from modeling_ultralight import RoundedLinear, UltraLightForImplicitLabelPrediction, round_rows
 
 
-def round_tables(model: UltraLightForImplicitLabelPrediction) -> None:
-    """Sets token and n-gram embeddings to the nearest values that `config.embedding_bits` can express, in place.
+def round_weights(model: UltraLightForImplicitLabelPrediction) -> None:
+    """Sets embeddings, and the encoder's layers where `config.layer_bits` says so, to the nearest values that their bits express, in place.
 
     The exported graph then reads the very numbers that thresholds were tuned and scores were measured with.
     """
@@ -17,3 +17,6 @@ def round_tables(model: UltraLightForImplicitLabelPrediction) -> None:
     with torch.no_grad():
         for table in tables:
             table.weight.copy_(round_rows(table.weight, model.config.embedding_bits))
+        for layer in model.modules():
+            if isinstance(layer, RoundedLinear):
+                layer.weight.copy_(round_rows(layer.weight, layer.bits))

@@ -114,6 +114,9 @@ class ModelSettings:
     embedding_bits: int = flag(
         4, "bits of each embedding weight in the deployed graph; training rounds what it reads to them", choices=[4, 8]
     )
+    layer_bits: int = flag(
+        8, "bits of each weight of the encoder's layers there; training rounds what it multiplies with to 4", choices=[4, 8]
+    )
     dropout: float = flag(0.1, "dropout of encoder and heads")
 
 
@@ -326,8 +329,8 @@ def parse_settings(arguments: Sequence[str], default_yaml: str | None, kind: typ
 
 
 def assigned_flags(assignments: Sequence[str]) -> list[str]:
-    """Flags for `parse_settings` from assignments such as "epochs=3"."""
-    return [part for name, _, value in (item.partition("=") for item in assignments) for part in (f"--{name}", value)]
+    """Flags for `parse_settings` from assignments such as "epochs=3", or "transfer=one.txt,two.txt" where a setting takes several."""
+    return [part for name, _, values in (item.partition("=") for item in assignments) for part in (f"--{name}", *values.split(","))]
 
 
 def _read_yaml(path: Path, names: list[str]) -> dict[str, Any]:

@@ -106,6 +106,8 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
         distillation=False,
         transfer=[],
         embedding_pruning=0.0,
+        embedding_dim=None,  # as wide as the checkpoint: what saves bytes is no matter to a teacher
+        layer_bits=8,
         report_to=[],
     )
     set_seed(own.seed)

@@ -39,7 +39,7 @@ from ultralight.files import read_utf8, write_text
 from ultralight.problems import InputError
 from ultralight.pruning import EmbeddingPruning, prune
 from ultralight.reporting import report_arguments, show_training
-from ultralight.rounding import round_tables
+from ultralight.rounding import round_weights
 from ultralight.schema import LabelSchema
 from ultralight.scores import overall
 from ultralight.settings import TrainSettings
@@ -181,7 +181,7 @@ def run_training(trainer: UltraLightTrainer) -> None:
         trainer.train(resume_from_checkpoint=checkpoint)
     if trainer.settings.embedding_pruning:
         prune(trainer.model, trainer.settings.embedding_pruning)
-    round_tables(trainer.model)
+    round_weights(trainer.model)
     trainer.accelerator.wait_for_everyone()
 
 
