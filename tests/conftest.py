@@ -98,6 +98,13 @@ def trained(orders, tmp_path_factory):
     return folder, run(settings)
 
 
+def assert_same_answers(answers, expected):
+    """Equal values, with scores that differ by no more than the order in which floats are added explains."""
+    for answer, other in zip(answers, expected, strict=True):
+        assert {label: shown["value"] for label, shown in answer.items()} == {label: shown["value"] for label, shown in other.items()}
+        assert [shown["score"] for shown in answer.values()] == pytest.approx([shown["score"] for shown in other.values()], abs=1e-5)
+
+
 def make_environment(folder, *packages):
     """An environment of its own with other packages; returns its python."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)

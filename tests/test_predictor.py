@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import order_rows, run_script
+from tests.conftest import assert_same_answers, order_rows, run_script
 from ultra_light_predictor import UltraLightPredictor, decide
 
 QUERIES = [row["query"] for row in order_rows()]
@@ -50,11 +50,8 @@ def test_probabilities_of_a_label_sum_to_one(predictor, schema):
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_batch_is_answered_as_its_queries_one_by_one(predictor, workers):
     queries = [*QUERIES, "短", "很长的一句话" * 30, ""]
-    answers = predictor.predict_batch(queries, include_none=True, return_scores=True, num_workers=workers)
-    for query, answer in zip(queries, answers, strict=True):
-        for label, expected in predictor.predict(query, include_none=True, return_scores=True).items():
-            assert answer[label]["value"] == expected["value"]
-            assert answer[label]["score"] == pytest.approx(expected["score"], abs=2e-6)  # floats are added in another order
+    expected = [predictor.predict(query, include_none=True, return_scores=True) for query in queries]
+    assert_same_answers(predictor.predict_batch(queries, include_none=True, return_scores=True, num_workers=workers), expected)
     assert predictor.predict_batch([]) == []
 
 
