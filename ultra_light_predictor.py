@@ -19,6 +19,7 @@ import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -266,10 +267,12 @@ class UltraLightPredictor:
         if isinstance(queries, str):
             raise TypeError("queries is one string; pass a list of strings, or call predict")
         queries = iter(queries)
-        with ThreadPoolExecutor(num_workers) as pool:
+        # Starting a thread takes as long as a query: one works here.
+        with ThreadPoolExecutor(num_workers) if num_workers > 1 else nullcontext() as pool:
+            run = pool.map if pool else map
             while chunk := list(islice(queries, _CHUNK * num_workers)):
                 parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
-                for logits in pool.map(self.logits, parts):
+                for logits in run(self.logits, parts):
                     yield from self._answers(logits, include_none, return_scores)
 
     def probabilities(self, queries: list[str]) -> np.ndarray:
