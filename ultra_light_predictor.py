@@ -268,7 +268,7 @@ class UltraLightPredictor:
             raise TypeError("queries is one string; pass a list of strings, or call predict")
         queries = iter(queries)
         # Starting a thread takes as long as a query: one works here.
-        with ThreadPoolExecutor(num_workers) if num_workers > 1 else nullcontext() as pool:
+        with nullcontext() if num_workers == 1 else ThreadPoolExecutor(num_workers) as pool:
             run = pool.map if pool else map
             while chunk := list(islice(queries, _CHUNK * num_workers)):
                 parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]

@@ -73,13 +73,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         help="take micro, unpruned, nano or tiny from a folder that train.py wrote (default: micro=. for car_queries)",
     )
     parser.add_argument("--quick", action="store_true", help="smoke run: 400 training queries, hardly any training, one round")
-    parser.add_argument(
-        "--set",
-        nargs="*",
-        default=[],
-        metavar="NAME=VALUE",
-        help="further settings of train.py for the presets",
-    )
+    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="further settings of train.py for the presets")
     parser.add_argument("--models", type=Path, help=f"folder for what is trained (default: {MODELS})")
     parser.add_argument("--results", type=Path, help=f"folder for the table (default: {RESULTS})")
     return add_output_flags(parser).parse_args(arguments)

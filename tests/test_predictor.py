@@ -55,6 +55,12 @@ def test_a_batch_is_answered_as_its_queries_one_by_one(predictor, workers):
     assert predictor.predict_batch([]) == []
 
 
+@pytest.mark.parametrize("workers", [0, -1])
+def test_nobody_is_no_worker(predictor, workers):
+    with pytest.raises(ValueError, match="must be greater than 0"):
+        predictor.predict_batch(QUERIES, num_workers=workers)
+
+
 def test_names_follow_the_decisions(predictor):
     queries = [*QUERIES, "", "随便"]
     chosen = predictor.decide(predictor.probabilities(queries))

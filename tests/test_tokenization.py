@@ -58,7 +58,6 @@ def test_another_checkpoint(tmp_path, trained):
     texts = [row["query"] for row in order_rows()]
     pruned, _ = prune_tokenizer(bert_tokenizer([*common_chinese_characters(), *"abcdefg0123", "##b", "##1"]), texts, LENGTH)
     library = pruned.backend_tokenizer
-    library.enable_truncation(LENGTH)
     library.save(str(tmp_path / "tokenizer.json"))
     for name in ("config.json", "model_quantized.onnx"):
         source = trained[0] / name if name == "config.json" else trained[0] / "onnx" / name

@@ -38,6 +38,7 @@ def fuse(source: Path, target: Path, num_heads: int, hidden_size: int) -> None:
             str(source), "bert", num_heads, hidden_size, optimization_options=options, opt_level=1, only_onnxruntime=False
         )
     _read_lengths_at_once(fused.model.graph)
+    fused.prune_graph()
     _declare_floats(fused.model.graph)
     fused.save_model_to_file(str(target))
 
@@ -54,17 +55,6 @@ def _read_lengths_at_once(graph: onnx.GraphProto) -> None:
         axis = int(numpy_helper.to_array(constants[picked.input[1]]))
         graph.node.insert(list(graph.node).index(node), helper.make_node("Shape", shape.input, node.output, start=axis, end=axis + 1))
         graph.node.remove(node)
-    _remove_unread(graph)
-
-
-def _remove_unread(graph: onnx.GraphProto) -> None:
-    """Removes nodes whose outputs nothing reads."""
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
-    unread = [node for node in graph.node if not read & set(node.output)]
-    for node in unread:
-        graph.node.remove(node)
-    if unread:
-        _remove_unread(graph)
 
 
 def _declare_floats(graph: onnx.GraphProto) -> None:
