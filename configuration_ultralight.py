@@ -31,6 +31,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_rows: rows of the table of hashed n-grams that is added to the token embeddings; 0: none.
         ngram_sizes: which n-grams are looked up there, of 2 and 3 tokens.
         ngram_hashes: rows that are added up for each n-gram: two n-grams are taken for the same only if they share all.
+        ngram_selection: rows belong to n-grams that were chosen for a task, each to one, and other n-grams have none.
         embedding_bits: bits, 4 or 8, in which token and n-gram embeddings will be deployed; training rounds what it reads to them.
         layer_bits: the same of the weights of the encoder's layers, with a scale for each output; 8 need no such training.
         hidden_size: width of the encoder.
@@ -62,6 +63,7 @@ class UltraLightConfig(PretrainedConfig):
         ngram_rows: int = 0,
         ngram_sizes: Sequence[int] = (2,),
         ngram_hashes: int = 2,
+        ngram_selection: bool = False,
         embedding_bits: int = 8,
         layer_bits: int = 8,
         hidden_size: int = 128,
@@ -100,6 +102,7 @@ class UltraLightConfig(PretrainedConfig):
         self.ngram_rows = ngram_rows
         self.ngram_sizes = list(ngram_sizes)
         self.ngram_hashes = ngram_hashes
+        self.ngram_selection = ngram_selection
         self.embedding_bits = embedding_bits
         self.layer_bits = layer_bits
         self.hidden_size = hidden_size

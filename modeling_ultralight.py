@@ -60,34 +60,59 @@ def round_rows(rows: Tensor, bits: int) -> Tensor:
 
 
 class NgramEmbedding(nn.Embedding):
-    """One table for all n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
+    """One table for n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
 
     It gives a small encoder the words and phrases that characters alone would have to be composed to. The hashes are
     linear in the token ids, modulo the number of rows (Carter and Wegman, 1979): two operators of a graph.
+
+    A general encoder lets all n-grams share the rows, and adds up those of an n-gram's hashes. A model for a task has rows for
+    the n-grams that were chosen for it: each is found at one of its hashes (Pagh and Rodler, 2004, "Cuckoo hashing"), and others
+    have none. `owners` then holds the key of the n-gram that each row belongs to; row 0, which is zero, belongs to nobody.
     """
 
     # Factors of the last, the one before and the one before that token; a row of factors for each hash.
     FACTORS = ((7919, 104729, 15485863), (6133, 86243, 22801763), (9241, 69031, 28657013), (3571, 47701, 17624813))
+    NOBODY = -1
 
     def __init__(self, config: UltraLightConfig) -> None:
-        super().__init__(config.ngram_rows, config.embedding_size)
-        hashes = [(size, factors) for size in config.ngram_sizes for factors in self.FACTORS[: config.ngram_hashes]]
+        super().__init__(config.ngram_rows, config.embedding_size, padding_idx=0 if config.ngram_selection else None)
+        self.sizes, self.hashes = config.ngram_sizes, config.ngram_hashes
+        hashes = [(size, factors) for size in self.sizes for factors in self.FACTORS[: self.hashes]]
         # One column for each hash; an n-gram shorter than the longest ignores the tokens further back.
-        self.factors = [[factors[back] * (back < size) for size, factors in hashes] for back in range(max(config.ngram_sizes))]
+        self.factors = [[factors[back] * (back < size) for size, factors in hashes] for back in range(max(self.sizes))]
         self.offsets = [size for size, _ in hashes]
         self.bits = config.embedding_bits
+        self.owners: Tensor | None
+        owners = torch.full((config.ngram_rows,), self.NOBODY)
+        self.register_buffer("owners", owners if config.ngram_selection else None)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Sum of the rows of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
+        """Sum of the vectors of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
+        return self.look_up(self.keys(input_ids))
+
+    def keys(self, input_ids: Tensor) -> Tensor:
+        """Hashes, before they are reduced to the number of rows, of the n-grams that end at each token (batch, seq_len, sizes * hashes)."""
         ids = input_ids.unsqueeze(-1)
         keys = ids * self._constant(self.factors[0], ids) + self._constant(self.offsets, ids)
         for back, factors in enumerate(self.factors[1:], start=1):
             keys = keys + nn.functional.pad(ids, (0, 0, back, -back)) * self._constant(factors, ids)
-        rows = super().forward(keys % self.num_embeddings)  # (batch, seq_len, hashes, embedding_size)
-        if self.training:
-            rows = round_rows(rows, self.bits)
+        return keys
+
+    def look_up(self, keys: Tensor) -> Tensor:
+        """Sum of the vectors of n-grams (..., embedding_size), from their keys (..., sizes * hashes)."""
+        rows = keys % self.num_embeddings
+        if self.owners is None:
+            found = rows.unbind(-1)
+        else:  # of an n-gram's rows one at most is its own, the others count as row 0
+            own = torch.where(self.owners[rows] == keys, rows, 0)
+            by_size = own.split(self.hashes, dim=-1) if len(self.sizes) > 1 else (own,)
+            found = tuple(part.amax(-1) for part in by_size)
         # One by one: in a deployed graph, a sum over an axis inside takes twice as long.
-        return reduce(Tensor.add, (rows[:, :, column] for column in range(len(self.offsets))))
+        return reduce(Tensor.add, (self._read(part) for part in found))
+
+    def _read(self, rows: Tensor) -> Tensor:
+        vectors = super().forward(rows)
+        return round_rows(vectors, self.bits) if self.training else vectors
 
     @staticmethod
     def _constant(numbers: list[int], like: Tensor) -> Tensor:

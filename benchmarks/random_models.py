@@ -32,7 +32,7 @@ def write_model(folder: Path, schema: LabelSchema, settings: TrainSettings, text
         texts: queries that the vocabulary is fitted to, and on which the export is verified.
     """
     torch.manual_seed(0)
-    model, tokenizer = make_model(settings, texts, schema)
+    model, tokenizer = make_model(settings, {"query": texts, "labels": [[0] * len(schema.labels)] * len(texts)}, schema)
     with torch.no_grad():
         for _, columns in schema.slices():
             model.heads.bias[columns.start] = CERTAIN

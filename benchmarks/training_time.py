@@ -82,7 +82,7 @@ def _measure(size: int, dataset: str, settings: TrainSettings, folder: Path) -> 
     marks.append(time.perf_counter())
     set_seed(settings.seed)
     short = dataclasses.replace(settings, epochs=None, steps=WARM_UP + TIMED, early_stopping_patience=0)
-    model, tokenizer = make_model(short, splits["train"]["query"], schema)
+    model, tokenizer = make_model(short, splits["train"], schema)
     trainer = make_trainer(model, tokenizer, splits, schema, short)
     trainer.add_callback(clock)
     marks.append(time.perf_counter())

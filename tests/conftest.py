@@ -26,7 +26,7 @@ WORDS = {
 }
 SMALL_MODEL = {
     "hidden_dim": 32, "num_heads": 2, "num_layers": 2, "intermediate_dim": 64, "projection_dim": 24, "max_seq_length": 24, "dropout": 0.0,
-    "learning_rate": 5e-3, "encoder_rate": 1.0, "batch_size": 16, "early_stopping_patience": 0, "model_name": "scratch",
+    "learning_rate": 5e-3, "encoder_rate": 1.0, "batch_size": 16, "early_stopping_patience": 0, "model_name": "scratch", "ngram_rows": 307,
 }  # fmt: skip
 
 # Runs snippets, each in a namespace of its own, as a script would be; prints as JSON what each printed.

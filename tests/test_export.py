@@ -49,12 +49,23 @@ def test_rounding_to_integers_does_the_work_of_relu(trained):
 
 def test_embeddings_take_half_a_byte_a_weight_and_lose_nothing(trained):
     folder = trained[0]
-    (table,) = packed_tables(onnx.load(folder / "onnx" / "model_quantized.onnx"))
-    assert table.dtype == ml_dtypes.int4
-    expected = UltraLightForImplicitLabelPrediction.from_pretrained(folder).bert.embeddings.word_embeddings.weight.detach().numpy()
-    assert load_file(folder / "model.safetensors")["bert.embeddings.word_embeddings.weight"].dtype == np.float16
-    scales = np.abs(expected).max(axis=1, keepdims=True) / 7
-    np.testing.assert_array_equal(table.astype(np.float32) * scales, expected)
+    tables = packed_tables(onnx.load(folder / "onnx" / "model_quantized.onnx"))
+    embeddings = UltraLightForImplicitLabelPrediction.from_pretrained(folder).bert.embeddings
+    for kind in ("word", "ngram"):
+        name = f"{kind}_embeddings"
+        assert load_file(folder / "model.safetensors")[f"bert.embeddings.{name}.weight"].dtype == np.float16
+        expected = getattr(embeddings, name).weight.detach().numpy()
+        (table,) = (table for table in tables if table.shape == expected.shape)
+        assert table.dtype == ml_dtypes.int4
+        scales = np.abs(expected).max(axis=1, keepdims=True) / 7
+        np.testing.assert_array_equal(table.astype(np.float32) * scales, expected)
+
+
+def test_owners_of_rows_take_four_bytes(trained):
+    owners = UltraLightForImplicitLabelPrediction.from_pretrained(trained[0]).bert.embeddings.ngram_embeddings.owners.numpy()
+    constants = [numpy_helper.to_array(item) for item in onnx.load(trained[0] / "onnx" / "model_quantized.onnx").graph.initializer]
+    (stored,) = (values for values in constants if values.shape == owners.shape and np.array_equal(values, owners))
+    assert stored.dtype == np.int32
 
 
 def test_layers_of_four_bits_take_half_a_byte_a_weight_and_lose_nothing(orders, tmp_path):

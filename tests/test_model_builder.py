@@ -5,11 +5,13 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 from tests.conftest import order_rows
 from tests.test_vocabulary import bert_tokenizer
 from ultralight.model_builder import from_checkpoint, from_scratch, make_model
+from ultralight.ngrams import select_ngrams
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
 from ultralight.vocabulary import common_chinese_characters
 
 TEXTS = [row["query"] for row in order_rows()]
+ROWS = {"query": TEXTS, "labels": [[0, 0, 0]] * len(TEXTS)}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def test_the_first_layers_of_a_checkpoint_are_taken_over(checkpoint, schema):
 )
 def test_a_foreign_checkpoint_keeps_its_activation(checkpoint, schema, name, activation, expected):
     settings = TrainSettings(model_name=name or str(checkpoint[0]), activation=activation, max_seq_length=20, num_layers=1)
-    assert make_model(settings, TEXTS, schema)[0].config.hidden_act == expected
+    assert make_model(settings, ROWS, schema)[0].config.hidden_act == expected
 
 
 @torch.inference_mode()
@@ -76,6 +78,18 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     assert second.config.vocab_size == len(larger) == len(tokenizer) + 1
     places = second.bert.embeddings.position_embeddings.weight
     torch.testing.assert_close(places[11:], places[11].expand(5, -1)), "places beyond the checkpoint's begin like its last"
+
+
+@torch.inference_mode()
+def test_chosen_ngrams_are_taken_over(schema, tmp_path):
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, hidden_size=16, num_attention_heads=2, ngram_rows=11)
+    first.bert.embeddings.ngram_embeddings.weight.normal_()
+    select_ngrams(first, tokenizer, ROWS, schema, 23)
+    first.bert.save_pretrained(tmp_path / "fitted_encoder")
+    tokenizer.save_pretrained(tmp_path / "fitted_encoder")
+    second, _ = from_checkpoint(str(tmp_path / "fitted_encoder"), TEXTS, schema, 12, 2)
+    ids = torch.tensor([tokenizer(TEXTS[0])["input_ids"]])
+    torch.testing.assert_close(second.bert.embeddings.eval()(ids), first.bert.embeddings.eval()(ids))
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, BertModel, PretrainedConfig, PreTrainedM
 
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLightModel
+from ultralight.ngrams import LabelledRows, select_ngrams
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
 from ultralight.settings import BASE, SCRATCH, TrainSettings
@@ -20,6 +21,8 @@ from ultralight.vocabulary import build_tokenizer, extend_tokenizer, prune_token
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
+# Rows for n-grams on top of the base, a prime.
+NGRAM_ROWS = 4093
 BASE_FOLDER = Path(__file__).parent.parent / BASE
 # By the type that a checkpoint's configuration names.
 LOADERS = {"bert": (BertModel, AutoTokenizer), UltraLightConfig.model_type: (UltraLightModel, PreTrainedTokenizerFast)}
@@ -31,9 +34,25 @@ def initializer_range(hidden_size: int) -> float:
 
 
 def make_model(
+    settings: TrainSettings, rows: LabelledRows, schema: LabelSchema
+) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
+    """Makes the model that the settings ask for, with its tokenizer; errors as in `from_checkpoint`.
+
+    Args:
+        settings: shape of the model, and what it starts from.
+        rows: training rows, to which vocabulary and n-grams are fitted.
+        schema: the labels.
+    """
+    model, tokenizer = _make_hashed(settings, rows["query"], schema)
+    ngram_rows = NGRAM_ROWS if settings.ngram_rows is None and settings.model_name == BASE else settings.ngram_rows
+    if ngram_rows is not None:
+        select_ngrams(model, tokenizer, rows, schema, ngram_rows)
+    return model, tokenizer
+
+
+def _make_hashed(
     settings: TrainSettings, texts: Iterable[str], schema: LabelSchema
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
-    """Makes the model that the settings ask for, with its tokenizer; arguments and errors as in `from_checkpoint`."""
     shape: dict[str, Any] = {
         "pooling": settings.pooling,
         "label_attention": settings.label_attention,
@@ -144,6 +163,7 @@ _FOLLOWED = (
     "ngram_rows",
     "ngram_sizes",
     "ngram_hashes",
+    "ngram_selection",
 )
 
 

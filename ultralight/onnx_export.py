@@ -29,6 +29,7 @@ from ultralight.onnx_graph import (
     fuse,
     halve_integers,
     large_multiplications,
+    narrow_integers,
     pack_weights,
     packed_tables,
     rectify_by_rounding,
@@ -169,6 +170,7 @@ def _quantize(config: UltraLightConfig, work: Path, architecture: str, queries: 
     freeze_activations(graph, activation_ranges(graph, ({"input_ids": predictor.token_ids(query)} for query in queries)))
     rectify_by_rounding(graph)
     halve_integers(graph)
+    narrow_integers(graph)
     pack_weights(graph, config.embedding_bits)
     shorten_names(graph)
     onnx.save(graph, graphs / INT8_GRAPH.name)

@@ -23,7 +23,7 @@ INTEGER_PARTS = ("/bert/", "/label_attention/projection/")
 # Which input of an integer multiplication holds the scales of its weights.
 WEIGHT_SCALES = {"MatMulIntegerToFloat": 3, "QAttention": 4}
 LARGEST_INT4 = 7
-# Float tensors up to this many numbers stay floats: a scale for each row would cost what the integers save.
+# Tensors up to this many numbers stay what they are: a scale for each row, or an operator, would cost what smaller numbers save.
 SMALL = 256
 
 
@@ -166,6 +166,17 @@ def pack_weights(graph: onnx.ModelProto, table_bits: int) -> None:
         graph.graph.initializer.append(_integers(names[0], packed.reshape(values.shape), bits))
         graph.graph.initializer.append(numpy_helper.from_array(scales[:, 0], names[1]))
         graph.graph.initializer.remove(weights)
+
+
+def narrow_integers(graph: onnx.ModelProto) -> None:
+    """Stores long constants of 64-bit integers in 32 bits, where they fit. A session restores them once, when it loads the graph."""
+    for item in [item for item in graph.graph.initializer if item.data_type == TensorProto.INT64 and int(np.prod(item.dims)) > SMALL]:
+        values = numpy_helper.to_array(item)
+        if np.array_equal(values.astype(np.int32), values):
+            narrow = f"{item.name}.int32"
+            graph.graph.node.insert(0, helper.make_node("Cast", [narrow], [item.name], to=TensorProto.INT64))
+            graph.graph.initializer.append(numpy_helper.from_array(values.astype(np.int32), narrow))
+            graph.graph.initializer.remove(item)
 
 
 def halve_integers(graph: onnx.ModelProto) -> None:

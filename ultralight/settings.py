@@ -101,6 +101,11 @@ class ModelSettings:
         None,
         "width of the embeddings, widened to hidden_dim by a matrix; default: the checkpoint's, which is reduced to this, or hidden_dim",
     )
+    ngram_rows: int | None = flag(
+        None,
+        "pairs of neighbouring tokens that get an embedding of their own, those that tell most about the labels (a prime places them best);"
+        " 0: none; default: 4,093 on top of base, otherwise the checkpoint's own table",
+    )
     num_heads: int | None = flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     activation: str | None = flag(
@@ -239,6 +244,8 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
+        if self.ngram_rows is not None and self.ngram_rows < 0:
+            problems.add(f"--ngram_rows {self.ngram_rows}", "accepted: at least 0")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
         for name in ("learning_rate", "encoder_rate", "distillation_temperature"):

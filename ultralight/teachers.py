@@ -111,7 +111,7 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
         report_to=[],
     )
     set_seed(own.seed)
-    model, tokenizer = make_model(own, parts["train"]["query"], schema)
+    model, tokenizer = make_model(own, parts["train"], schema)
     trainer = make_trainer(model, tokenizer, parts, schema, own)
     if trainer.is_world_process_zero():
         logger.info("teacher %d of %d", fold + 1, settings.teacher_folds)

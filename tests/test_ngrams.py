@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
+
+from tests.conftest import order_rows
+from ultralight.model_builder import from_scratch
+from ultralight.ngrams import NOBODY, one_hot, seat, select_ngrams
+
+ROWS = order_rows()
+SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1, "embedding_size": 8}
+
+
+@given(st.integers(2, 12).flatmap(lambda rows: st.tuples(st.just(rows), st.lists(st.tuples(*[st.integers(0, rows - 1)] * 2), max_size=20))))
+def test_the_first_ngrams_get_a_place_before_the_others(case):
+    rows, places = case
+    holders = seat(places, rows)
+    assert holders[0] == NOBODY
+    assert all(row in places[ngram] for row, ngram in enumerate(holders) if ngram != NOBODY)
+    seated = [ngram for ngram in holders if ngram != NOBODY]
+    assert len(set(seated)) == len(seated)
+    # However many of the first n-grams are looked at, no other way of placing them has room for more.
+    for count in range(1, len(places) + 1):
+        wanted = np.zeros((count, rows))
+        for ngram in range(count):
+            wanted[ngram, [row for row in places[ngram] if row]] = 1
+        possible = maximum_bipartite_matching(csr_array(wanted), perm_type="column")
+        assert sum(ngram < count for ngram in seated) == (possible != -1).sum()
+
+
+@pytest.fixture
+def made(schema):
+    rows = {"query": [row["query"] for row in ROWS], "labels": [schema.encode(row["labels"]) for row in ROWS]}
+    model, tokenizer = from_scratch(rows["query"], schema, 12, ngram_rows=101, **SHAPE)
+    model.bert.embeddings.ngram_embeddings.weight.data.normal_()
+    return model.eval(), tokenizer, rows
+
+
+@torch.inference_mode()
+def test_chosen_ngrams_begin_as_what_they_were_and_others_say_nothing(made, schema):
+    model, tokenizer, rows = made
+    before = model.bert.embeddings.ngram_embeddings
+    select_ngrams(model, tokenizer, rows, schema, 31)
+    table = model.bert.embeddings.ngram_embeddings
+    chosen = set()
+    for query in rows["query"]:
+        ids = torch.tensor([tokenizer(query)["input_ids"]])
+        for pair, old, new in zip(zip([0, *ids[0].tolist()], ids[0].tolist(), strict=False), before(ids)[0], table(ids)[0], strict=True):
+            if new.any():
+                torch.testing.assert_close(new, old)
+                chosen.add(tuple(tokenizer.convert_ids_to_tokens(pair)))
+    assert 25 <= len(chosen) <= 30, "row 0 is nobody's, and few others are left"
+    assert ("打", "包") in chosen, "what tells most comes first"
+    assert not table(torch.tensor([[9, 9, 9]])).any()
+
+
+@torch.inference_mode()
+def test_a_table_can_be_left_out(made, schema):
+    model, tokenizer, rows = made
+    select_ngrams(model, tokenizer, rows, schema, 0)
+    assert model.bert.embeddings.ngram_embeddings is None
+    assert model.config.ngram_rows == 0
+
+
+def test_values_as_ones(schema):
+    assert one_hot([[3, 0, 1], [0, 2, 0]], schema).tolist() == [[0, 0, 0, 1, 1, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 1, 1, 0]]

@@ -1,0 +1,130 @@
+"""Which n-grams get a row of the table: those that tell most about the labels, each at one of the places where it is looked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.feature_selection import chi2
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction
+from ultralight.schema import LabelSchema
+
+NOBODY = NgramEmbedding.NOBODY
+# Training rows that are read for the choice.
+READ = 100_000
+
+
+class LabelledRows(Protocol):
+    """Training rows, in memory or streamed: columns `query` and `labels` (index of the right value within each label)."""
+
+    def __getitem__(self, column: str, /) -> Iterable[Any]:
+        """One column."""
+
+
+def select_ngrams(
+    model: UltraLightForImplicitLabelPrediction,
+    tokenizer: PreTrainedTokenizerFast,
+    rows: LabelledRows,
+    schema: LabelSchema,
+    count: int,
+) -> None:
+    """Replaces a model's table of n-grams by one that holds those on which the labels depend most, in place.
+
+    They begin as what the table before gave them, or at random where there was none. An n-gram counts if two queries hold it; how much it tells is its chi-square
+    statistic (Yang and Pedersen, 1997), summed over the labels.
+
+    Args:
+        model: not trained on the labels yet.
+        tokenizer: the model's.
+        rows: the training rows; the first ones of very many are read.
+        schema: the labels.
+        count: rows of the new table; 0: none.
+    """
+    config, embeddings = model.config, model.bert.embeddings
+    before = embeddings.ngram_embeddings
+    config.ngram_rows, config.ngram_selection = count, count > 0
+    if not count:
+        embeddings.ngram_embeddings = None
+        return
+    table = NgramEmbedding(config)
+    nn.init.zeros_(table.weight)
+    queries, labels = (list(islice(rows[column], READ)) for column in ("query", "labels"))
+    ids = tokenizer(queries, truncation=True)["input_ids"]
+    keys = ranked_ngrams(table, ids, one_hot(labels, schema))
+    holders = torch.from_numpy(seat((keys % count).tolist(), count))
+    taken = torch.nonzero(holders != NOBODY).squeeze(-1)
+    own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
+    assert table.owners is not None
+    found_by = (own_keys % count == taken.unsqueeze(-1)).int().argmax(-1, keepdim=True)
+    table.owners[taken] = own_keys.gather(-1, found_by).squeeze(-1)
+    begin = torch.randn(len(taken), config.embedding_size) * config.initializer_range
+    with torch.no_grad():
+        table.weight[taken] = begin if before is None else before.eval().look_up(own_keys)
+    embeddings.ngram_embeddings = table.train(model.training)
+
+
+def one_hot(labels: Sequence[Sequence[int]], schema: LabelSchema) -> np.ndarray:
+    """A 1 for the right value of each label (queries, sum of values), from its index within the label (queries, labels)."""
+    starts = [columns.start for _, columns in schema.slices()]
+    values = np.zeros((len(labels), schema.num_values), dtype=np.int8)
+    np.put_along_axis(values, np.asarray(labels) + starts, 1, axis=1)
+    return values
+
+
+def ranked_ngrams(table: NgramEmbedding, ids: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
+    """Keys (n-grams, hashes) by which the table looks for the n-grams of token ids; what tells most about the values comes first."""
+
+    def keys_of(query: Sequence[int]) -> list[tuple[int, ...]]:
+        return [tuple(ngram) for ngram in table.keys(torch.tensor(query)[None]).reshape(-1, table.hashes).tolist()]
+
+    counter = CountVectorizer(analyzer=keys_of, binary=True)
+    present = counter.fit_transform(ids)
+    repeated = np.flatnonzero(present.sum(axis=0) > 1)
+    keys = np.array(counter.get_feature_names_out().tolist(), dtype=np.int64).reshape(-1, table.hashes)[repeated]
+    if not len(keys):
+        return keys
+    statistic, _ = chi2(present[:, repeated], values)
+    return keys[np.argsort(-np.nan_to_num(statistic), kind="stable")]
+
+
+def seat(places: Sequence[Sequence[int]], rows: int) -> np.ndarray:
+    """Gives as many n-grams as possible one of their places each, the first ones before the others.
+
+    An n-gram may make earlier ones move to another of their places, but never leaves one without: augmenting paths in a bipartite
+    graph, which find the selection of the highest total rank (Kuhn, 1955; Edmonds, 1971).
+
+    Args:
+        places: the rows where each n-gram would be found, the most valued n-gram first.
+        rows: how many rows there are; row 0 stays free.
+
+    Returns:
+        Which n-gram has each row, -1 for none (rows,).
+    """
+    holders = [NOBODY] * rows
+    settled = {0}  # rows from which no free one can be reached any more
+    for ngram, wanted in enumerate(places):
+        reached_from = dict.fromkeys(row for row in wanted if row not in settled)
+        queue = deque(reached_from)
+        while queue and holders[queue[0]] != NOBODY:
+            row = queue.popleft()
+            for other in places[holders[row]]:
+                if other not in settled and other not in reached_from:
+                    reached_from[other] = row
+                    queue.append(other)
+        if not queue:
+            settled |= reached_from.keys()
+            continue
+        row = queue[0]
+        while (before := reached_from[row]) is not None:
+            holders[row] = holders[before]
+            row = before
+        holders[row] = ngram
+    return np.array(holders)
