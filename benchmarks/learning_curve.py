@@ -83,7 +83,7 @@ def score_network(splits: DatasetDict, schema: LabelSchema, settings: TrainSetti
     """Trains, goes on with an interrupted training, and scores on the validation split."""
     lesson = prepare_lesson(splits, schema, settings) if settings.distillation else None
     set_seed(settings.seed)
-    model, tokenizer = make_model(settings, splits["train"], schema)
+    model, tokenizer = make_model(settings, splits["train"], schema, lesson)
     trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
     run_training(trainer)
     answer = trainer.predict(tokenize(splits["validation"], tokenizer, settings))

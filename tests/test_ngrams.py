@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from tests.conftest import order_rows
 from ultralight.model_builder import from_scratch
-from ultralight.ngrams import NOBODY, one_hot, seat, select_ngrams
+from ultralight.ngrams import NOBODY, known_values, seat, select_ngrams
 
 ROWS = order_rows()
 SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1, "embedding_size": 8}
@@ -65,5 +65,7 @@ def test_a_table_can_be_left_out(made, schema):
     assert model.config.ngram_rows == 0
 
 
-def test_values_as_ones(schema):
-    assert one_hot([[3, 0, 1], [0, 2, 0]], schema).tolist() == [[0, 0, 0, 1, 1, 0, 0, 0, 1], [1, 0, 0, 0, 0, 0, 1, 1, 0]]
+def test_teachers_say_what_is_not_labelled(schema):
+    said = [[0.1] * 9, [0.25] * 9]
+    rows = {"labels": [[3, 0, 1], [-100, -100, -100]], "teacher_probabilities": said}
+    assert known_values(rows, schema).tolist() == [[0, 0, 0, 1, 1, 0, 0, 0, 1], said[1]]

@@ -61,7 +61,7 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     if settings.distillation and lesson is None:
         lesson = prepare_lesson(splits, schema, settings)
     set_seed(settings.seed)
-    model, tokenizer = make_model(settings, splits["train"], schema)
+    model, tokenizer = make_model(settings, splits["train"], schema, lesson)
     trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
     if trainer.is_world_process_zero():
         for warning in warnings:

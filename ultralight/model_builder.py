@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, BertModel, PretrainedConfig, PreTrainedM
 
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLightModel
-from ultralight.ngrams import LabelledRows, select_ngrams
+from ultralight.ngrams import TrainingRows, select_ngrams
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
 from ultralight.settings import BASE, SCRATCH, TrainSettings
@@ -34,19 +34,20 @@ def initializer_range(hidden_size: int) -> float:
 
 
 def make_model(
-    settings: TrainSettings, rows: LabelledRows, schema: LabelSchema
+    settings: TrainSettings, rows: TrainingRows, schema: LabelSchema, lesson: TrainingRows | None = None
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     """Makes the model that the settings ask for, with its tokenizer; errors as in `from_checkpoint`.
 
     Args:
         settings: shape of the model, and what it starts from.
-        rows: training rows, to which vocabulary and n-grams are fitted.
+        rows: training rows, to which the vocabulary is fitted.
         schema: the labels.
+        lesson: the rows by which n-grams are chosen, if not the same: those and what teachers say of others.
     """
     model, tokenizer = _make_hashed(settings, rows["query"], schema)
     ngram_rows = NGRAM_ROWS if settings.ngram_rows is None and settings.model_name == BASE else settings.ngram_rows
     if ngram_rows is not None:
-        select_ngrams(model, tokenizer, rows, schema, ngram_rows)
+        select_ngrams(model, tokenizer, rows if lesson is None else lesson, schema, ngram_rows)
     return model, tokenizer
 
 

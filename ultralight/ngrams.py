@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.feature_selection import chi2
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -20,10 +19,12 @@ from ultralight.schema import LabelSchema
 NOBODY = NgramEmbedding.NOBODY
 # Training rows that are read for the choice.
 READ = 100_000
+# What a value that no row has is expected to occur: keeps a division defined.
+TINY = 1e-12
 
 
-class LabelledRows(Protocol):
-    """Training rows, in memory or streamed: columns `query` and `labels` (index of the right value within each label)."""
+class TrainingRows(Protocol):
+    """In memory or streamed: columns `query` and `labels` (index of the right value within each label, -100 where it is not known)."""
 
     def __getitem__(self, column: str, /) -> Iterable[Any]:
         """One column."""
@@ -32,14 +33,14 @@ class LabelledRows(Protocol):
 def select_ngrams(
     model: UltraLightForImplicitLabelPrediction,
     tokenizer: PreTrainedTokenizerFast,
-    rows: LabelledRows,
+    rows: TrainingRows,
     schema: LabelSchema,
     count: int,
 ) -> None:
-    """Replaces a model's table of n-grams by one that holds those on which the labels depend most, in place.
+    """Replaces a model's table of n-grams by one that holds those that tell most about the labels, in place.
 
-    They begin as what the table before gave them, or at random where there was none. An n-gram counts if two queries hold it; how much it tells is its chi-square
-    statistic (Yang and Pedersen, 1997), summed over the labels.
+    They begin as what the table before gave them, or at random where there was none. An n-gram counts if two queries hold it; how much
+    it tells is its chi-square statistic (Yang and Pedersen, 1997), summed over the labels.
 
     Args:
         model: not trained on the labels yet.
@@ -56,9 +57,8 @@ def select_ngrams(
         return
     table = NgramEmbedding(config)
     nn.init.zeros_(table.weight)
-    queries, labels = (list(islice(rows[column], READ)) for column in ("query", "labels"))
-    ids = tokenizer(queries, truncation=True)["input_ids"]
-    keys = ranked_ngrams(table, ids, one_hot(labels, schema))
+    ids = tokenizer(list(islice(rows["query"], READ)), truncation=True)["input_ids"]
+    keys = ranked_ngrams(table, ids, known_values(rows, schema))
     holders = torch.from_numpy(seat((keys % count).tolist(), count))
     taken = torch.nonzero(holders != NOBODY).squeeze(-1)
     own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
@@ -71,11 +71,15 @@ def select_ngrams(
     embeddings.ngram_embeddings = table.train(model.training)
 
 
-def one_hot(labels: Sequence[Sequence[int]], schema: LabelSchema) -> np.ndarray:
-    """A 1 for the right value of each label (queries, sum of values), from its index within the label (queries, labels)."""
-    starts = [columns.start for _, columns in schema.slices()]
-    values = np.zeros((len(labels), schema.num_values), dtype=np.int8)
-    np.put_along_axis(values, np.asarray(labels) + starts, 1, axis=1)
+def known_values(rows: TrainingRows, schema: LabelSchema) -> np.ndarray:
+    """A 1 for the right value of each label, or what teachers say of rows without labels (first rows, sum of values)."""
+    labels = np.array(list(islice(rows["labels"], READ)))
+    starts = np.array([columns.start for _, columns in schema.slices()])
+    values = np.zeros((len(labels), schema.num_values))
+    np.put_along_axis(values, np.maximum(labels, 0) + starts, 1, axis=1)
+    unlabelled = (labels < 0).all(axis=1)
+    if unlabelled.any():
+        values[unlabelled] = np.array(list(islice(rows["teacher_probabilities"], READ)))[unlabelled]
     return values
 
 
@@ -91,8 +95,10 @@ def ranked_ngrams(table: NgramEmbedding, ids: Sequence[Sequence[int]], values: n
     keys = np.array(counter.get_feature_names_out().tolist(), dtype=np.int64).reshape(-1, table.hashes)[repeated]
     if not len(keys):
         return keys
-    statistic, _ = chi2(present[:, repeated], values)
-    return keys[np.argsort(-np.nan_to_num(statistic), kind="stable")]
+    observed = (present[:, repeated].T @ values).T  # how often each n-gram is met with each value (sum of values, n-grams)
+    expected = np.outer(values.mean(axis=0), present[:, repeated].sum(axis=0))
+    statistic = ((observed - expected) ** 2 / np.maximum(expected, TINY)).sum(axis=0)
+    return keys[np.argsort(-statistic, kind="stable")]
 
 
 def seat(places: Sequence[Sequence[int]], rows: int) -> np.ndarray:
