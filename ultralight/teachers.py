@@ -106,7 +106,10 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
         distillation=False,
         transfer=[],
         embedding_pruning=0.0,
-        embedding_dim=None,  # as wide as the checkpoint: what saves bytes is no matter to a teacher
+        # What saves bytes or time is no matter to a teacher: it has two layers at least, and is as wide as the checkpoint.
+        num_layers=max(settings.num_layers, TrainSettings.num_layers),
+        embedding_dim=None,
+        ngram_rows=None,
         layer_bits=8,
         report_to=[],
     )
