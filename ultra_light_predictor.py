@@ -34,7 +34,7 @@ DEFAULT_THRESHOLD = 0.5
 _OUTPUT = ["logits"]
 # Keys under which `export_to_onnx` keeps the configuration and the tokenizer inside the ONNX file.
 CONFIG_KEY, TOKENIZER_KEY = "ultralight.config", "ultralight.tokenizer"
-# Queries a thread takes at a time: enough of each length to fill batches, few enough for a stream to flow.
+# Queries a thread takes at most at a time: enough of each length to fill batches, few enough for a stream to flow.
 _CHUNK = 512
 # Rows of one run of the network: what its activations need still fits into a core's cache.
 _BATCH = 32
@@ -271,7 +271,8 @@ class UltraLightPredictor:
         with nullcontext() if num_workers == 1 else ThreadPoolExecutor(num_workers) as pool:
             run = pool.map if pool else map
             while chunk := list(islice(queries, _CHUNK * num_workers)):
-                parts = [chunk[start : start + _CHUNK] for start in range(0, len(chunk), _CHUNK)]
+                share = -(-len(chunk) // num_workers)
+                parts = [chunk[start : start + share] for start in range(0, len(chunk), share)]
                 for logits in run(self.logits, parts):
                     yield from self._answers(logits, include_none, return_scores)
 

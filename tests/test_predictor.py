@@ -55,6 +55,18 @@ def test_a_batch_is_answered_as_its_queries_one_by_one(predictor, workers):
     assert predictor.predict_batch([]) == []
 
 
+def test_all_workers_have_a_share_of_a_small_batch(predictor, monkeypatch):
+    shares, logits = [], predictor.logits
+
+    def count(queries):
+        shares.append(len(queries))
+        return logits(queries)
+
+    monkeypatch.setattr(predictor, "logits", count)
+    predictor.predict_batch(QUERIES[:7], num_workers=3)
+    assert sorted(shares) == [1, 3, 3]
+
+
 @pytest.mark.parametrize("workers", [0, -1])
 def test_nobody_is_no_worker(predictor, workers):
     with pytest.raises(ValueError, match="must be greater than 0"):
