@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction
+from ultralight.progress import progress
 from ultralight.schema import LabelSchema
 
 NOBODY = NgramEmbedding.NOBODY
@@ -90,7 +91,7 @@ def ranked_ngrams(table: NgramEmbedding, ids: Sequence[Sequence[int]], values: n
         return [tuple(ngram) for ngram in table.keys(torch.tensor(query)[None]).reshape(-1, table.hashes).tolist()]
 
     counter = CountVectorizer(analyzer=keys_of, binary=True)
-    present = counter.fit_transform(ids)
+    present = counter.fit_transform(progress(ids, "choosing n-grams", "queries"))
     repeated = np.flatnonzero(present.sum(axis=0) > 1)
     keys = np.array(counter.get_feature_names_out().tolist(), dtype=np.int64).reshape(-1, table.hashes)[repeated]
     if not len(keys):
