@@ -64,11 +64,12 @@ def select_ngrams(
     taken = torch.nonzero(holders != NOBODY).squeeze(-1)
     own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
     assert table.owners is not None
-    found_by = (own_keys % count == taken.unsqueeze(-1)).int().argmax(-1, keepdim=True)
-    table.owners[taken] = own_keys.gather(-1, found_by).squeeze(-1)
-    begin = torch.randn(len(taken), config.embedding_size) * config.initializer_range
+    table.owners[taken] = torch.where(own_keys % count == taken.unsqueeze(-1), own_keys, NOBODY).amax(-1)
     with torch.no_grad():
-        table.weight[taken] = begin if before is None else before.eval().look_up(own_keys)
+        if before is None:
+            table.weight[taken] = torch.randn(len(taken), config.embedding_size) * config.initializer_range
+        else:
+            table.weight[taken] = before.eval().look_up(own_keys)
     embeddings.ngram_embeddings = table.train(model.training)
 
 

@@ -161,11 +161,9 @@ def pack_weights(graph: onnx.ModelProto, table_bits: int) -> None:
         values, bits = numpy_helper.to_array(weights), table_bits if weights.name in looked_up else 8
         packed, scales = quantize_rows(values.reshape(len(values), -1), bits)
         names = [f"{weights.name}.int{bits}", f"{weights.name}.scale"]
+        kept = [_integers(names[0], packed.reshape(values.shape), bits), numpy_helper.from_array(scales[:, 0], names[1])]
+        _cast_at_load(graph, weights, f"{weights.name}.half", kept)
         graph.graph.node.insert(0, helper.make_node("DequantizeLinear", names, [f"{weights.name}.half"], axis=0))
-        graph.graph.node.insert(1, helper.make_node("Cast", [f"{weights.name}.half"], [weights.name], to=TensorProto.FLOAT))
-        graph.graph.initializer.append(_integers(names[0], packed.reshape(values.shape), bits))
-        graph.graph.initializer.append(numpy_helper.from_array(scales[:, 0], names[1]))
-        graph.graph.initializer.remove(weights)
 
 
 def narrow_integers(graph: onnx.ModelProto) -> None:
@@ -173,10 +171,8 @@ def narrow_integers(graph: onnx.ModelProto) -> None:
     for item in [item for item in graph.graph.initializer if item.data_type == TensorProto.INT64 and int(np.prod(item.dims)) > SMALL]:
         values = numpy_helper.to_array(item)
         if np.array_equal(values.astype(np.int32), values):
-            narrow = f"{item.name}.int32"
-            graph.graph.node.insert(0, helper.make_node("Cast", [narrow], [item.name], to=TensorProto.INT64))
-            graph.graph.initializer.append(numpy_helper.from_array(values.astype(np.int32), narrow))
-            graph.graph.initializer.remove(item)
+            narrow = numpy_helper.from_array(values.astype(np.int32), f"{item.name}.int32")
+            _cast_at_load(graph, item, narrow.name, [narrow])
 
 
 def halve_integers(graph: onnx.ModelProto) -> None:
@@ -194,11 +190,16 @@ def halve_integers(graph: onnx.ModelProto) -> None:
         halved = np.round(values / steps)
         if np.abs(halved * steps - values).max() > 0.5 + 1e-3:  # more than rounding to 8 bits explains
             continue
-        packed = f"{weights.name}.int4"
-        graph.graph.node.insert(0, helper.make_node("Cast", [packed], [weights.name], to=TensorProto.INT8))
-        graph.graph.initializer.append(_integers(packed, halved.astype(np.int8), 4))
-        graph.graph.initializer.remove(weights)
+        packed = _integers(f"{weights.name}.int4", halved.astype(np.int8), 4)
+        _cast_at_load(graph, weights, packed.name, [packed])
         scales.CopyFrom(numpy_helper.from_array((numpy_helper.to_array(scales) * steps).astype(np.float32), scales.name))
+
+
+def _cast_at_load(graph: onnx.ModelProto, constant: TensorProto, source: str, kept: Iterable[TensorProto]) -> None:
+    """Replaces a constant by what is kept of it: an operator casts `source` back, once, when a session loads the graph."""
+    graph.graph.node.insert(0, helper.make_node("Cast", [source], [constant.name], to=constant.data_type))
+    graph.graph.initializer.extend(kept)
+    graph.graph.initializer.remove(constant)
 
 
 def packed_tables(graph: onnx.ModelProto) -> list[np.ndarray]:
