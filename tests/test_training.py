@@ -51,7 +51,7 @@ def test_pruned_embeddings_stay_zero(trained):
     assert len(tables) == 4
     for table in tables.values():
         assert (table == 0).float().mean() >= 0.29  # rounding adds zeros, where a row is small
-    assert metrics["embedding_zeros"]["model"] == pytest.approx(0.3, abs=0.01)
+    assert 0.3 <= round(metrics["embedding_zeros"]["model"], 3) < 0.35  # rows that no n-gram was given are zeros too
     assert metrics["embedding_zeros"]["int8"] >= 0.29
 
 
