@@ -44,6 +44,7 @@ class UltraLightConfig(PretrainedConfig):
         label_attention: each label also looks at the tokens with an attention of its own (Mullenbach et al., 2018, "Explainable
             Prediction of Medical Codes"), and so has a representation of its own; all share the space that they lie in.
         projection_dim: width of the representation that all labels share.
+        linear_share: weight, 0 to 1, of scores that are linear in tokens and n-grams, against those of the network; 0: there are none.
         label_schema: label -> its values, the absent value first; kept as [label, values] pairs, because a configuration
             file sorts the keys of an object, and the order of the labels is the order of the logits.
         thresholds: label -> probability of the absent value from which on the label is absent (0.5 where left out).
@@ -82,6 +83,7 @@ class UltraLightConfig(PretrainedConfig):
         pooling: str = "mean+max",
         label_attention: bool = False,
         projection_dim: int = 64,
+        linear_share: float = 0.0,
         label_schema: dict[str, list[str]] | list[tuple[str, list[str]]] | None = None,
         thresholds: dict[str, float] | None = None,
         class_weights: list[float] | None = None,
@@ -121,6 +123,7 @@ class UltraLightConfig(PretrainedConfig):
         self.pooling = pooling
         self.label_attention = label_attention
         self.projection_dim = projection_dim
+        self.linear_share = linear_share
         self.label_schema = None if label_schema is None else [[label, list(values)] for label, values in dict(label_schema).items()]
         self.thresholds = dict(thresholds or {})
         self.class_weights = class_weights

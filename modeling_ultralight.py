@@ -9,6 +9,7 @@ transformers 4.57 and 5 alike.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -90,6 +91,10 @@ class NgramEmbedding(nn.Embedding):
         """Sum of the vectors of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
         return self.look_up(self.keys(input_ids))
 
+    def rows(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """Rows that are added up for each token, one tensor (batch, seq_len) for each summand, from ids (batch, seq_len)."""
+        return self._find(self.keys(input_ids))
+
     def keys(self, input_ids: Tensor) -> Tensor:
         """Hashes, before they are reduced to the number of rows, of the n-grams that end at each token (batch, seq_len, sizes * hashes)."""
         ids = input_ids.unsqueeze(-1)
@@ -100,15 +105,17 @@ class NgramEmbedding(nn.Embedding):
 
     def look_up(self, keys: Tensor) -> Tensor:
         """Sum of the vectors of n-grams (..., embedding_size), from their keys (..., sizes * hashes)."""
+        # One by one: in a deployed graph, a sum over an axis inside takes twice as long.
+        return reduce(Tensor.add, (self._read(rows) for rows in self._find(keys)))
+
+    def _find(self, keys: Tensor) -> tuple[Tensor, ...]:
         rows = keys % self.num_embeddings
         if self.owners is None:
-            found = rows.unbind(-1)
-        else:  # of an n-gram's rows one at most is its own, the others count as row 0
-            own = torch.where(self.owners[rows] == keys, rows, 0)
-            by_size = own.split(self.hashes, dim=-1) if len(self.sizes) > 1 else (own,)
-            found = tuple(part.amax(-1) for part in by_size)
-        # One by one: in a deployed graph, a sum over an axis inside takes twice as long.
-        return reduce(Tensor.add, (self._read(part) for part in found))
+            return rows.unbind(-1)
+        # Of an n-gram's rows one at most is its own, the others count as row 0.
+        own = torch.where(self.owners[rows] == keys, rows, 0)
+        by_size = own.split(self.hashes, dim=-1) if len(self.sizes) > 1 else (own,)
+        return tuple(part.amax(-1) for part in by_size)
 
     def _read(self, rows: Tensor) -> Tensor:
         vectors = super().forward(rows)
@@ -305,6 +312,46 @@ class LabelAttention(nn.Module):
         return self.projection(relevance.softmax(-1) @ torch.cat([states, embedded], dim=-1))
 
 
+class LinearPart(nn.Module):
+    """What tokens and n-grams say each by itself, beside the network that reads them together (Cheng et al., 2016, "Wide & Deep").
+
+    Fitted before the network is trained, and constant from then on. The network knows what words have in common, a linear model the
+    rare word that settles a label: they err differently.
+
+    Args:
+        config: the model's configuration.
+        sizes: how many values each label has.
+    """
+
+    tokens: Tensor
+    ngrams: Tensor
+    bias: Tensor
+
+    def __init__(self, config: UltraLightConfig, sizes: Sequence[int]) -> None:
+        super().__init__()
+        self.share = config.linear_share
+        # Scores against absence, which need no column for an absent value.
+        self.register_buffer("tokens", torch.zeros(config.vocab_size, sum(sizes) - len(sizes)))
+        self.register_buffer("ngrams", torch.zeros(config.ngram_rows * config.ngram_selection, sum(sizes) - len(sizes)))
+        self.register_buffer("bias", torch.zeros(sum(sizes)))
+        widest, cells, before = max(sizes), [], 0
+        for size in sizes:
+            cells.append([before + column if 0 < column < size else 0 for column in range(widest)])
+            before += size - 1
+        self.cells = cells
+
+    def forward(self, input_ids: Tensor, ngram_rows: Sequence[Tensor]) -> Tensor:
+        """Scores in a grid (batch, labels, most values of a label), without the bias and multiplied by their share.
+
+        Takes token ids (batch, seq_len), and rows of chosen n-grams in tensors of that shape; padding has row 0, which is zero.
+        """
+        found = nn.functional.embedding(input_ids, self.share * self.tokens)
+        for rows in ngram_rows:
+            found = found + nn.functional.embedding(rows, self.share * self.ngrams)
+        # The first column stands for absence, and for cells that no value fills.
+        return nn.functional.pad(found.sum(1), (1, 0))[:, torch.tensor(self.cells, device=found.device)]
+
+
 class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel):
     """Says for every label of the schema which of its values a query implies.
 
@@ -329,6 +376,7 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
         self.dropout = nn.Dropout(config.classifier_dropout)
         # One head per label. Their rows are stacked in one matrix: a single multiplication, whatever the number of labels.
         self.heads = nn.Linear(config.projection_dim, sum(sizes))
+        self.linear = LinearPart(config, sizes) if config.linear_share else None
         self.post_init()
 
     def forward(
@@ -356,6 +404,8 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
         """
         if attention_mask is None:
             attention_mask = self._mask(input_ids, inputs_embeds)
+        elif input_ids is not None:
+            input_ids = torch.where(attention_mask.bool(), input_ids, self.config.pad_token_id)
         encoded = self.bert(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -368,12 +418,24 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
         shared = self.projection(self._pool(states, padding))  # (batch, 1, projection_dim)
         if self.label_attention is not None:
             shared = shared + self.label_attention(states, embedded, padding)  # (batch, labels, projection_dim)
-        scores = self._scores(self.dropout(self.activation(shared)))  # (batch, labels, most values of a label)
+        shared = self.dropout(self.activation(shared))
+        # Not in training: a linear model knows its training queries by heart, and would leave the network nothing to learn from them.
+        if self.linear is None or input_ids is None or self.training:
+            scores = self._scores(shared, self.heads.weight, self.heads.bias)
+        else:
+            share, rest = self.linear.share, 1 - self.linear.share
+            scores = self._scores(shared, rest * self.heads.weight, rest * self.heads.bias + share * self.linear.bias)
+            scores = scores + self.linear(input_ids, self.chosen_ngrams(input_ids))
         loss = None if labels is None else self._loss(scores, labels)
         logits = self._log_odds(scores)
         if return_dict is False:
             return (logits,) if loss is None else (loss, logits)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def chosen_ngrams(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        """Rows (batch, seq_len) of the chosen n-grams that end at each token, one tensor for each size; 0 for others."""
+        table = self.bert.embeddings.ngram_embeddings
+        return () if table is None or table.owners is None else table.rows(input_ids)
 
     def _mask(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """True for tokens, False for padding (batch, seq_len)."""
@@ -393,16 +455,16 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
                 pooled.append((states + padding.unsqueeze(-1)).amax(1, keepdim=True))
         return torch.cat(pooled, dim=-1)
 
-    def _scores(self, shared: Tensor) -> Tensor:
+    def _scores(self, shared: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Raw scores in a grid (batch, labels, most values of a label), `NEVER` in cells that no value fills.
 
-        `shared` is one representation (batch, 1, projection_dim) or one for each label (batch, labels, projection_dim). Each
-        head reads the representation of its own label only.
+        `shared` is one representation (batch, 1, projection_dim) or one for each label (batch, labels, projection_dim). Each head, a row
+        of `weight` (sum of values, projection_dim) and `bias`, reads the representation of its own label only.
         """
         index, missing = self._grid(shared.device)
-        weights = self.heads.weight[index].transpose(1, 2)  # (labels, projection_dim, most values of a label)
+        weights = weight[index].transpose(1, 2)  # (labels, projection_dim, most values of a label)
         # Labels first: as many multiplications as there are labels, whatever the number of queries.
-        return (shared.transpose(0, 1) @ weights).transpose(0, 1) + (self.heads.bias[index] + missing)
+        return (shared.transpose(0, 1) @ weights).transpose(0, 1) + (bias[index] + missing)
 
     def _grid(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Which value stands in each cell of a (labels, most values of a label) grid, and `NEVER` where none does, 0 elsewhere."""

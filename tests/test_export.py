@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from safetensors.numpy import load_file
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
@@ -16,7 +16,7 @@ from ultra_light_predictor import UltraLightPredictor
 from ultralight.experiment import run
 from ultralight.model_card import is_generated
 from ultralight.onnx_export import ExportError, count_quantized_operators, export_folder
-from ultralight.onnx_graph import WEIGHT_SCALES, packed_tables
+from ultralight.onnx_graph import INT4_OPSET, WEIGHT_SCALES, pack_weights, packed_tables
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
 
@@ -50,15 +50,28 @@ def test_rounding_to_integers_does_the_work_of_relu(trained):
 def test_embeddings_take_half_a_byte_a_weight_and_lose_nothing(trained):
     folder = trained[0]
     tables = packed_tables(onnx.load(folder / "onnx" / "model_quantized.onnx"))
-    embeddings = UltraLightForImplicitLabelPrediction.from_pretrained(folder).bert.embeddings
-    for kind in ("word", "ngram"):
-        name = f"{kind}_embeddings"
-        assert load_file(folder / "model.safetensors")[f"bert.embeddings.{name}.weight"].dtype == np.float16
-        expected = getattr(embeddings, name).weight.detach().numpy()
+    weights = UltraLightForImplicitLabelPrediction.from_pretrained(folder).state_dict()
+    embeddings = [f"bert.embeddings.{kind}_embeddings.weight" for kind in ("word", "ngram")]
+    for name, share in (*((name, 1) for name in embeddings), ("linear.tokens", 0.5), ("linear.ngrams", 0.5)):
+        assert load_file(folder / "model.safetensors")[name].dtype == np.float16
+        expected = share * weights[name].numpy()
         (table,) = (table for table in tables if table.shape == expected.shape)
         assert table.dtype == ml_dtypes.int4
         scales = np.abs(expected).max(axis=1, keepdims=True) / 7
         np.testing.assert_array_equal(table.astype(np.float32) * scales, expected)
+
+
+def test_an_odd_number_of_weights_can_be_packed():
+    table = np.random.default_rng(0).integers(-7, 8, (101, 3)).astype(np.float32)
+    table[:, 0] = 7
+    looking_up = helper.make_node("Gather", ["table", "rows"], ["found"])
+    rows = helper.make_tensor_value_info("rows", onnx.TensorProto.INT64, [None])
+    found = helper.make_tensor_value_info("found", onnx.TensorProto.FLOAT, [None, 3])
+    graph = helper.make_graph([looking_up], "g", [rows], [found], [numpy_helper.from_array(table, "table")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", INT4_OPSET)], ir_version=10)
+    pack_weights(model, 4)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_array_equal(session.run(None, {"rows": np.arange(101)})[0], table)
 
 
 def test_owners_of_rows_take_four_bytes(trained):
@@ -142,6 +155,8 @@ def test_a_model_that_int8_breaks_is_refused_and_nothing_is_left(copy_of):
         model.bert.encoder.layer[-1].output.LayerNorm.bias[0] = 1e5
         for reader in (model.projection, model.label_attention.relevance, model.label_attention.projection):
             reader.weight[:, :: model.config.hidden_size] = 0
+        for table in model.linear.buffers():  # words of their own would settle the labels
+            table.zero_()
     model.save_pretrained(copy_of)
     before = listing(copy_of)
     with pytest.raises(ExportError, match="the INT8 graph agrees with the fp32 one on"):

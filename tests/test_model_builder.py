@@ -4,6 +4,7 @@ from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertMode
 
 from tests.conftest import order_rows
 from tests.test_vocabulary import bert_tokenizer
+from ultralight.evidence import gather_evidence
 from ultralight.model_builder import from_checkpoint, from_scratch, make_model
 from ultralight.ngrams import select_ngrams
 from ultralight.problems import InputError
@@ -84,7 +85,7 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
 def test_chosen_ngrams_are_taken_over(schema, tmp_path):
     first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, hidden_size=16, num_attention_heads=2, ngram_rows=11)
     first.bert.embeddings.ngram_embeddings.weight.normal_()
-    select_ngrams(first, tokenizer, ROWS, schema, 23)
+    select_ngrams(first, gather_evidence(tokenizer, ROWS, schema), 23)
     first.bert.save_pretrained(tmp_path / "fitted_encoder")
     tokenizer.save_pretrained(tmp_path / "fitted_encoder")
     second, _ = from_checkpoint(str(tmp_path / "fitted_encoder"), TEXTS, schema, 12, 2)

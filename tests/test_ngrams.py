@@ -7,8 +7,9 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from tests.conftest import order_rows
+from ultralight.evidence import gather_evidence
 from ultralight.model_builder import from_scratch
-from ultralight.ngrams import NOBODY, known_values, seat, select_ngrams
+from ultralight.ngrams import NOBODY, seat, select_ngrams
 
 ROWS = order_rows()
 SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1, "embedding_size": 8}
@@ -43,7 +44,7 @@ def made(schema):
 def test_chosen_ngrams_begin_as_what_they_were_and_others_say_nothing(made, schema):
     model, tokenizer, rows = made
     before = model.bert.embeddings.ngram_embeddings
-    select_ngrams(model, tokenizer, rows, schema, 31)
+    select_ngrams(model, gather_evidence(tokenizer, rows, schema), 31)
     table = model.bert.embeddings.ngram_embeddings
     chosen = set()
     for query in rows["query"]:
@@ -60,12 +61,6 @@ def test_chosen_ngrams_begin_as_what_they_were_and_others_say_nothing(made, sche
 @torch.inference_mode()
 def test_a_table_can_be_left_out(made, schema):
     model, tokenizer, rows = made
-    select_ngrams(model, tokenizer, rows, schema, 0)
+    select_ngrams(model, gather_evidence(tokenizer, rows, schema), 0)
     assert model.bert.embeddings.ngram_embeddings is None
     assert model.config.ngram_rows == 0
-
-
-def test_teachers_say_what_is_not_labelled(schema):
-    said = [[0.1] * 9, [0.25] * 9]
-    rows = {"labels": [[3, 0, 1], [-100, -100, -100]], "teacher_probabilities": said}
-    assert known_values(rows, schema).tolist() == [[0, 0, 0, 1, 1, 0, 0, 0, 1], said[1]]

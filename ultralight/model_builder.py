@@ -12,7 +12,9 @@ from transformers import AutoTokenizer, BertModel, PretrainedConfig, PreTrainedM
 
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLightModel
-from ultralight.ngrams import TrainingRows, select_ngrams
+from ultralight.evidence import TrainingRows, gather_evidence
+from ultralight.linear_part import fit_linear_part
+from ultralight.ngrams import select_ngrams
 from ultralight.problems import InputError
 from ultralight.schema import LabelSchema
 from ultralight.settings import BASE, SCRATCH, TrainSettings
@@ -42,12 +44,17 @@ def make_model(
         settings: shape of the model, and what it starts from.
         rows: training rows, to which the vocabulary is fitted.
         schema: the labels.
-        lesson: the rows by which n-grams are chosen, if not the same: those and what teachers say of others.
+        lesson: the rows by which n-grams are chosen and the linear part is fitted, if not the same: those and what teachers say of others.
     """
     model, tokenizer = _make_hashed(settings, rows["query"], schema)
     ngram_rows = NGRAM_ROWS if settings.ngram_rows is None and settings.model_name == BASE else settings.ngram_rows
-    if ngram_rows is not None:
-        select_ngrams(model, tokenizer, rows if lesson is None else lesson, schema, ngram_rows)
+    model.config.linear_share = settings.linear_share
+    if ngram_rows is not None or settings.linear_share:
+        evidence = gather_evidence(tokenizer, rows if lesson is None else lesson, schema)
+        if ngram_rows is not None:
+            select_ngrams(model, evidence, ngram_rows)
+        if settings.linear_share:
+            fit_linear_part(model, evidence, schema)
     return model, tokenizer
 
 

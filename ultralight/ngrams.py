@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import nn
-from transformers import PreTrainedTokenizerFast
 
 from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction
+from ultralight.evidence import Evidence
 from ultralight.progress import progress
-from ultralight.schema import LabelSchema
 
 NOBODY = NgramEmbedding.NOBODY
-# Training rows that are read for the choice.
-READ = 100_000
 # What a value that no row has is expected to occur: keeps a division defined.
 TINY = 1e-12
 
 
-class TrainingRows(Protocol):
-    """In memory or streamed: columns `query` and `labels` (index of the right value within each label, -100 where it is not known)."""
-
-    def __getitem__(self, column: str, /) -> Iterable[Any]:
-        """One column."""
-
-
-def select_ngrams(
-    model: UltraLightForImplicitLabelPrediction,
-    tokenizer: PreTrainedTokenizerFast,
-    rows: TrainingRows,
-    schema: LabelSchema,
-    count: int,
-) -> None:
+def select_ngrams(model: UltraLightForImplicitLabelPrediction, evidence: Evidence, count: int) -> None:
     """Replaces a model's table of n-grams by one that holds those that tell most about the labels, in place.
 
     They begin as what the table before gave them, or at random where there was none. An n-gram counts if two queries hold it; how much
@@ -45,9 +27,7 @@ def select_ngrams(
 
     Args:
         model: not trained on the labels yet.
-        tokenizer: the model's.
-        rows: the training rows; the first ones of very many are read.
-        schema: the labels.
+        evidence: what to choose them by.
         count: rows of the new table; 0: none.
     """
     config, embeddings = model.config, model.bert.embeddings
@@ -58,8 +38,7 @@ def select_ngrams(
         return
     table = NgramEmbedding(config)
     nn.init.zeros_(table.weight)
-    ids = tokenizer(list(islice(rows["query"], READ)), truncation=True)["input_ids"]
-    keys = ranked_ngrams(table, ids, known_values(rows, schema))
+    keys = ranked_ngrams(table, evidence)
     holders = torch.from_numpy(seat((keys % count).tolist(), count))
     taken = torch.nonzero(holders != NOBODY).squeeze(-1)
     own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
@@ -73,30 +52,19 @@ def select_ngrams(
     embeddings.ngram_embeddings = table.train(model.training)
 
 
-def known_values(rows: TrainingRows, schema: LabelSchema) -> np.ndarray:
-    """A 1 for the right value of each label, or what teachers say of rows without labels (first rows, sum of values)."""
-    labels = np.array(list(islice(rows["labels"], READ)))
-    starts = np.array([columns.start for _, columns in schema.slices()])
-    values = np.zeros((len(labels), schema.num_values))
-    np.put_along_axis(values, np.maximum(labels, 0) + starts, 1, axis=1)
-    unlabelled = (labels < 0).all(axis=1)
-    if unlabelled.any():
-        values[unlabelled] = np.array(list(islice(rows["teacher_probabilities"], READ)))[unlabelled]
-    return values
-
-
-def ranked_ngrams(table: NgramEmbedding, ids: Sequence[Sequence[int]], values: np.ndarray) -> np.ndarray:
-    """Keys (n-grams, hashes) by which the table looks for the n-grams of token ids; what tells most about the values comes first."""
+def ranked_ngrams(table: NgramEmbedding, evidence: Evidence) -> np.ndarray:
+    """Keys (n-grams, hashes) by which the table looks for the n-grams of the queries; what tells most about the values comes first."""
 
     def keys_of(query: Sequence[int]) -> list[tuple[int, ...]]:
         return [tuple(ngram) for ngram in table.keys(torch.tensor(query)[None]).reshape(-1, table.hashes).tolist()]
 
     counter = CountVectorizer(analyzer=keys_of, binary=True)
-    present = counter.fit_transform(progress(ids, "choosing n-grams", "queries"))
+    present = counter.fit_transform(progress(evidence.ids, "choosing n-grams", "queries"))
     repeated = np.flatnonzero(present.sum(axis=0) > 1)
     keys = np.array(counter.get_feature_names_out().tolist(), dtype=np.int64).reshape(-1, table.hashes)[repeated]
     if not len(keys):
         return keys
+    values = evidence.values
     observed = (present[:, repeated].T @ values).T  # how often each n-gram is met with each value (sum of values, n-grams)
     expected = np.outer(values.mean(axis=0), present[:, repeated].sum(axis=0))
     statistic = ((observed - expected) ** 2 / np.maximum(expected, TINY)).sum(axis=0)

@@ -224,7 +224,8 @@ def quantize_rows(weights: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarra
 def _integers(name: str, values: np.ndarray, bits: int) -> TensorProto:
     if bits == 8:
         return numpy_helper.from_array(values, name)
-    low, high = values.reshape(-1, 2).T.astype(np.uint8) & 0xF  # two in a byte, the first in its lower half
+    nibbles = np.append(values, np.zeros(values.size % 2, values.dtype)).astype(np.uint8) & 0xF
+    low, high = nibbles.reshape(-1, 2).T  # two in a byte, the first in its lower half
     return helper.make_tensor(name, TensorProto.INT4, values.shape, (low | high << 4).tobytes(), raw=True)
 
 

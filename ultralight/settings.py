@@ -116,6 +116,9 @@ class ModelSettings:
     pooling: str = flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
     label_attention: bool = flag(True, "each label also looks at the tokens with an attention of its own")
     projection_dim: int = flag(64, "width of the reduced representation that all labels share")
+    linear_share: float = flag(
+        0.5, "weight, against the network, of a linear part that scores each token and n-gram by itself, fitted before training; 0: none"
+    )
     embedding_bits: int = flag(
         4, "bits of each embedding weight in the deployed graph; training rounds what it reads to them", choices=[4, 8]
     )
@@ -235,7 +238,7 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for name in ("max_seq_length", "num_layers", "projection_dim", "batch_size"):
+        for name in ("max_seq_length", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
         for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs", "steps", "num_proc"):
@@ -244,6 +247,8 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
+        if not 0 <= self.linear_share < 1:
+            problems.add(f"--linear_share {self.linear_share}", "accepted: at least 0 and below 1")
         if self.ngram_rows is not None and self.ngram_rows < 0:
             problems.add(f"--ngram_rows {self.ngram_rows}", "accepted: at least 0")
         if self.max_seq_length < 3:

@@ -106,6 +106,7 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
         distillation=False,
         transfer=[],
         embedding_pruning=0.0,
+        linear_share=0.0,  # `linear_teacher` is the whole of it
         # What saves bytes or time is no matter to a teacher: it has two layers at least, and is as wide as the checkpoint.
         num_layers=max(settings.num_layers, TrainSettings.num_layers),
         embedding_dim=None,
