@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 # Rows for n-grams on top of the base, a prime.
-NGRAM_ROWS = 4093
+NGRAM_ROWS = 3821
 BASE_FOLDER = Path(__file__).parent.parent / BASE
 # By the type that a checkpoint's configuration names.
 LOADERS = {"bert": (BertModel, AutoTokenizer), UltraLightConfig.model_type: (UltraLightModel, PreTrainedTokenizerFast)}

@@ -188,6 +188,7 @@ def _about_the_model(folder: Path, config: UltraLightConfig, repo_id: str | None
             ("encoder", f"{config.num_hidden_layers} layers, {config.hidden_size} wide, {config.num_attention_heads} heads"),
             ("vocabulary", f"{config.vocab_size:,} tokens of {config.embedding_size} dimensions, {config.ngram_rows:,} rows for n-grams"),
             ("bits of an embedding weight in the INT8 graph", config.embedding_bits),
+            *([("share of the linear part", config.linear_share)] if config.linear_share else []),
             *((shown, config.training_facts.get(name)) for name, shown in HYPERPARAMETERS.items() if config.training_facts.get(name)),
         ],
     }

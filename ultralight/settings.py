@@ -95,7 +95,7 @@ class ModelSettings:
         " vocabulary",
     )
     max_seq_length: int = flag(32, "longest query in tokens, longer ones are cut")
-    num_layers: int = flag(2, "encoder layers; of a checkpoint, its first ones")
+    num_layers: int = flag(2, "encoder layers; of a checkpoint, its first ones; 0: labels look at the embeddings alone")
     hidden_dim: int | None = flag(None, "width of the encoder; default: 128, or the checkpoint's")
     embedding_dim: int | None = flag(
         None,
@@ -104,7 +104,7 @@ class ModelSettings:
     ngram_rows: int | None = flag(
         None,
         "pairs of neighbouring tokens that get an embedding of their own, those that tell most about the labels (a prime places them best);"
-        " 0: none; default: 4,093 on top of base, otherwise the checkpoint's own table",
+        " 0: none; default: 3,821 on top of base, otherwise the checkpoint's own table",
     )
     num_heads: int | None = flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
@@ -241,6 +241,8 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         for name in ("max_seq_length", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        if self.num_layers < 0:
+            problems.add(f"--num_layers {self.num_layers}", "accepted: at least 0")
         for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs", "steps", "num_proc"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
