@@ -171,6 +171,7 @@ def _about_the_model(folder: Path, config: UltraLightConfig, repo_id: str | None
         "name": repo_id or ".",
         "labels": labels,
         "labels_file": LABELS_FILE,
+        "linear": bool(config.linear_share),
         "parameters": _count_parameters(folder / "model.safetensors"),
         "int8": int8,
         "fp32": fp32,
