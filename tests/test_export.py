@@ -102,6 +102,14 @@ def test_layers_of_four_bits_take_half_a_byte_a_weight_and_lose_nothing(orders, 
         np.testing.assert_allclose(actual, weights.detach().numpy().T, rtol=1e-3, atol=1e-6)
 
 
+def test_the_encoder_can_be_left_out(orders, tmp_path):
+    shape = {**SMALL_MODEL, "num_layers": 0}
+    metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path), epochs=12, export_onnx=True, quantize=True, **shape))
+    assert metrics["export"]["int8_agreement"] > 0.99
+    assert metrics["export"]["quantized_operators"] == 1  # what the labels attend to
+    assert metrics["test_int8"]["micro_f1"] > 0.8
+
+
 def test_graphs_take_queries_of_any_number_and_length(trained):
     for name in ("model.onnx", "model_quantized.onnx"):
         graph = onnx.load(trained[0] / "onnx" / name)

@@ -10,10 +10,11 @@ from tests.conftest import ROOT, run_script
 
 # Modules may import those that stand before them.
 ORDER = [
-    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records", "dataset",
-    "streaming", "settings", "pretrain_settings", "vocabulary", "evidence", "ngrams", "linear_part", "model_builder", "pruning", "rounding", "distillation",
-    "batching", "reporting", "augmentation", "thresholds", "metrics.implicit_labels", "training", "plots", "onnx_graph", "onnx_export",
-    "corpus", "linear", "teachers", "latency", "model_folder", "model_card", "scored_export", "hub", "experiment", "masking", "pretraining",
+    "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records",
+    "dataset", "streaming", "settings", "pretrain_settings", "vocabulary", "evidence", "ngrams", "linear_part", "model_builder",
+    "pruning", "rounding", "distillation", "batching", "reporting", "augmentation", "thresholds", "metrics.implicit_labels",
+    "training", "plots", "onnx_graph", "onnx_export", "corpus", "linear", "teachers", "latency", "model_folder", "model_card",
+    "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
 SCRIPTS = [
     *sorted(path.name for path in ROOT.glob("*.py") if "run_command(" in path.read_text(encoding="utf-8")),

@@ -47,6 +47,8 @@ def test_steps_are_those_of_the_epochs_or_given(tmp_path):
         ("epoch: 3", "unknown setting 'epoch'; did you mean 'epochs'?"),
         ("epochs: 0", "--epochs 0: accepted: at least 1"),
         ("embedding_pruning: 30", "--embedding_pruning 30.0: accepted: 0 to 1"),
+        ("linear_share: 1", "--linear_share 1.0: accepted: at least 0 and below 1"),
+        ("num_layers: -1", "--num_layers -1: accepted: at least 0"),
         ("max_seq_length: 2", "accepted: at least 3"),
         ("teacher: [a]", "accepted: with --distillation"),
         ("transfer: [a.txt]", "accepted: with --distillation"),
