@@ -33,9 +33,10 @@ def write_model(folder: Path, schema: LabelSchema, settings: TrainSettings, text
     """
     torch.manual_seed(0)
     model, tokenizer = make_model(settings, {"query": texts, "labels": [[0] * len(schema.labels)] * len(texts)}, schema)
+    biases = [model.heads.bias] if model.linear is None else [model.heads.bias, model.linear.bias]
     with torch.no_grad():
-        for _, columns in schema.slices():
-            model.heads.bias[columns.start] = CERTAIN
+        for bias in biases:
+            bias[[columns.start for _, columns in schema.slices()]] = CERTAIN
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     save_compact(tokenizer, folder)
