@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,19 @@ def parse_arguments() -> argparse.Namespace:
     return add_output_flags(parser).parse_args()
 
 
-def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> dict[str, Any]:
-    """Scores of the linear model and of a run for each seed on the dataset's test split."""
+def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """Scores of the linear model and of a run for each seed on the dataset's test split; yields what is known after each run."""
     schema = LabelSchema.from_file(settings.config or find_labels_file(dataset))
     splits, _ = load_splits(dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
     lesson = prepare_lesson(splits, schema, settings) if settings.distillation else None
-    runs = []
+    result: dict[str, Any] = {"linear": linear_scores(splits, schema, "test"), "runs": [], "settings": dataclasses.asdict(settings)}
     for seed in seeds:
         own = dataclasses.replace(settings, seed=seed, output_dir=str(Path(str(settings.output_dir)) / f"seed_{seed}"))
         metrics = run(own, lesson)
         scores: dict[str, Any] = {part: overall(metrics[part]) for part in ("validation", "test", "test_int8")}
-        runs.append({**scores, "seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]})
-    return {"linear": linear_scores(splits, schema, "test"), "runs": runs, "settings": dataclasses.asdict(settings)}
+        facts = {"seed": seed, "deployable_bytes": metrics["deployable_bytes"], "seconds": metrics["seconds"]["total"]}
+        result["runs"].append({**scores, **facts})
+        yield result
 
 
 def linear_scores(splits: DatasetDict, schema: LabelSchema, part: str) -> dict[str, float]:
@@ -79,16 +81,15 @@ def linear_scores(splits: DatasetDict, schema: LabelSchema, part: str) -> dict[s
 
 def markdown_table(results: dict[str, Any]) -> str:
     """A row a dataset: the linear model, and mean and standard deviation of the runs."""
-    lines = [
-        "| dataset | TF-IDF + LR: micro-F1 | macro-F1 | UltraLight INT8: micro-F1 | macro-F1 | every label right | fp32: micro-F1 | size |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    linear, own = ["TF-IDF + LR: micro-F1", "macro-F1"], ["UltraLight INT8: micro-F1", "macro-F1", "every label right", "fp32: micro-F1"]
+    columns = ["dataset", *linear, "seeds", *own, "size"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for name, result in results.items():
         runs = result["runs"]
         linear = [f"{result['linear'][key]:.3f}" for key in OVERALL[:2]]
         own = [_mean_and_deviation(runs, "test_int8", key) for key in OVERALL]
         size = f"{max(run['deployable_bytes'] for run in runs) / 1e6:.2f} MB"
-        lines.append(f"| {' | '.join([name, *linear, *own, _mean_and_deviation(runs, 'test', OVERALL[0]), size])} |")
+        lines.append(f"| {' | '.join([name, *linear, str(len(runs)), *own, _mean_and_deviation(runs, 'test', OVERALL[0]), size])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -98,18 +99,18 @@ def _mean_and_deviation(runs: list[dict[str, Any]], part: str, key: str) -> str:
 
 
 def main() -> None:
-    """Measures dataset after dataset and keeps what is finished."""
+    """Measures dataset after dataset, and keeps each run as it ends."""
     arguments = parse_arguments()
     table = arguments.results / "accuracy.json"
     for dataset in arguments.dataset:
         name = Path(dataset.rstrip("/")).stem
         own = ["--dataset", dataset, "--output_dir", str(Path(arguments.output_dir) / name), *assigned_flags(arguments.set)]
-        measured = measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds)
-        # Read now, not before: another run may have added its datasets meanwhile.
-        results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
-        results[name] = measured
-        write_metrics(table, results)
-        write_text(table.with_suffix(".md"), markdown_table(results))
+        for measured in measure(dataset, parse_settings([arguments.settings_yaml, *own], None, TrainSettings), arguments.seeds):
+            # Read now, not before: another run may have added its datasets meanwhile.
+            results = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+            results[name] = measured
+            write_metrics(table, results)
+            write_text(table.with_suffix(".md"), markdown_table(results))
     print(table.with_suffix(".md").read_text(encoding="utf-8"))
 
 
