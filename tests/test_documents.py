@@ -33,6 +33,7 @@ LONG = {
     "benchmarks.accuracy",
     "benchmarks.compare",
     "benchmarks.learning_curve",
+    "benchmarks.scaling",
     "benchmarks.leakage",
 }
 # Of the folder of the project: not part of a clone.
