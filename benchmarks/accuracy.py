@@ -95,7 +95,7 @@ def markdown_table(results: dict[str, Any]) -> str:
 
 def _mean_and_deviation(runs: list[dict[str, Any]], part: str, key: str) -> str:
     values = np.array([run[part][key] for run in runs])
-    return f"{values.mean():.3f} ± {values.std():.3f}"
+    return f"{values.mean():.3f}" + (f" ± {values.std():.3f}" if len(values) > 1 else "")
 
 
 def main() -> None:
