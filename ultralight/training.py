@@ -327,6 +327,7 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
         label_names=["labels"],
         remove_unused_columns=False,  # teacher_probabilities is no argument of the model
         ddp_find_unused_parameters=False,  # there are none: looking for them takes time
+        ddp_broadcast_buffers=False,  # the linear part and the owners of rows never change
         accelerator_config={"dispatch_batches": False},  # every process reads a stream by itself and takes its share
         dataloader_pin_memory=torch.cuda.is_available(),
         **report_arguments(settings),
