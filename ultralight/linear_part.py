@@ -42,12 +42,13 @@ def fit_linear_part(model: UltraLightForImplicitLabelPrediction, evidence: Evide
     scale = inverse_frequency(counts)
     features = csr_array(counts * scale)
     norm = np.sqrt(features.multiply(features).sum() / features.shape[0])
-    weights, bias = np.zeros((features.shape[1], 0)), np.zeros(schema.num_values)
+    features = features / norm
+    parts, bias = [], np.zeros(schema.num_values)
     for _, columns in progress(schema.slices(), "fitting the linear part", "labels"):
-        coefficients, intercepts = fit_label(features / norm, evidence.values[:, columns])
+        coefficients, intercepts = fit_label(features, evidence.values[:, columns])
         bias[columns] = intercepts - intercepts[0]
-        weights = np.hstack([weights, coefficients[:, 1:] - coefficients[:, :1]])
-    tables = torch.from_numpy(weights * (scale / norm)[:, None]).float()
+        parts.append(coefficients[:, 1:] - coefficients[:, :1])
+    tables = torch.from_numpy(np.hstack(parts) * (scale / norm)[:, None]).float()
     rounded = round_rows(tables, model.config.embedding_bits)
     part.tokens.copy_(rounded[: len(part.tokens)])
     part.ngrams.copy_(rounded[len(part.tokens) :])

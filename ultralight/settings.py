@@ -241,8 +241,6 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         for name in ("max_seq_length", "projection_dim", "batch_size"):
             if getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        if self.num_layers < 0:
-            problems.add(f"--num_layers {self.num_layers}", "accepted: at least 0")
         for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs", "steps", "num_proc"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
@@ -251,8 +249,9 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
         if not 0 <= self.linear_share < 1:
             problems.add(f"--linear_share {self.linear_share}", "accepted: at least 0 and below 1")
-        if self.ngram_rows is not None and self.ngram_rows < 0:
-            problems.add(f"--ngram_rows {self.ngram_rows}", "accepted: at least 0")
+        for name in ("num_layers", "ngram_rows"):
+            if getattr(self, name) is not None and getattr(self, name) < 0:
+                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 0")
         if self.max_seq_length < 3:
             problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
         for name in ("learning_rate", "encoder_rate", "distillation_temperature"):
