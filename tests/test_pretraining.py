@@ -5,10 +5,14 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from configuration_ultralight import UltraLightConfig
+from modeling_ultralight import UltraLightModel
 from tests.conftest import ROOT, SHARED, SMALL_MODEL, order_rows, run_script, write_jsonl
 from ultralight.corpus import corpus_files, held_out_lines, is_held_out, iter_lines, parse_weights, training_lines
 from ultralight.experiment import run
 from ultralight.masking import SpanMasking
+from ultralight.pretrain_settings import PretrainSettings
+from ultralight.pretraining import run_pretraining
 from ultralight.problems import InputError
 from ultralight.settings import TrainSettings
 from ultralight.text import ForbiddenTexts
@@ -118,6 +122,38 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     }
     metrics = run(TrainSettings(dataset=str(orders), output_dir=str(tmp_path / "tuned"), model_name=str(folder), epochs=40, **small))
     assert metrics["test"]["micro_f1"] > 0.5
+
+
+@pytest.fixture
+def small_encoder(tokenizer, tmp_path):
+    """An encoder that was never trained, saved as pre-training would."""
+    config = UltraLightConfig(
+        vocab_size=len(tokenizer), hidden_size=32, num_attention_heads=2, num_hidden_layers=1, intermediate_size=64,
+        max_seq_length=24, max_position_embeddings=24, training_facts={"steps": 7},
+    )  # fmt: skip
+    UltraLightModel(config).save_pretrained(tmp_path / "encoder")
+    tokenizer.save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_pretraining_goes_on_from_an_encoder(corpus, small_encoder, tmp_path):
+    settings = PretrainSettings(
+        corpus=[str(corpus)], model_name=str(small_encoder), output_dir=str(tmp_path / "more"), steps=1, batch_size=4
+    )
+    settings.learning_rate = 1e-9  # as good as none: what comes out is what went in
+    report = run_pretraining(settings)
+    assert report["before"] == {"steps": 7}
+    before, after = (UltraLightModel.from_pretrained(folder) for folder in (small_encoder, tmp_path / "more"))
+    for name, weights in before.state_dict().items():
+        assert torch.allclose(weights, after.state_dict()[name], atol=1e-6), name
+    vocabularies = [AutoTokenizer.from_pretrained(folder).get_vocab() for folder in (small_encoder, tmp_path / "more")]
+    assert vocabularies[0] == vocabularies[1]
+
+
+def test_an_encoder_to_go_on_from_decides_the_shape(corpus, small_encoder):
+    settings = PretrainSettings(corpus=[str(corpus)], model_name=str(small_encoder), num_heads=4, hidden_dim=32)
+    with pytest.raises(InputError, match=r"--num_heads 4.* has 2; leave it out"):
+        run_pretraining(settings)
 
 
 def test_forbidden_texts_are_found_whole_or_quoted():

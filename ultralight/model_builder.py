@@ -77,8 +77,7 @@ def _make_hashed(
         "hidden_act": settings.activation or ("relu" if settings.model_name in (BASE, SCRATCH) else None),
     }
     if settings.model_name != SCRATCH:
-        name = str(BASE_FOLDER) if settings.model_name == BASE else settings.model_name
-        return from_checkpoint(name, texts, schema, settings.max_seq_length, settings.num_layers, **shape)
+        return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape)
     hidden = settings.hidden_dim or 128
     defaults = {"hidden_size": hidden, "num_attention_heads": 2, "intermediate_size": 4 * hidden}
     shape |= {field: value for field, value in defaults.items() if shape[field] is None}
@@ -125,7 +124,7 @@ def from_checkpoint(
     Of a BERT's vocabulary, what can be reached; an UltraLight one has nothing to spare and gets the characters it lacks.
 
     Args:
-        name: Hub id or folder of a BERT checkpoint, or of an UltraLight one.
+        name: Hub id or folder of a BERT checkpoint, or of an UltraLight one; "base": the encoder in base/.
         texts: training queries: the vocabulary is fitted to them.
         schema: the labels.
         max_seq_length: longest query in tokens.
@@ -136,7 +135,7 @@ def from_checkpoint(
         InputError: the checkpoint cannot be read, is no BERT, has fewer layers or positions than asked for, or a width
             that `shape` contradicts.
     """
-    encoder, tokenizer = _load_checkpoint(name)
+    encoder, tokenizer = load_checkpoint(name)
     source = encoder.config
     _check_fit(name, source, max_seq_length, num_hidden_layers, shape)
     if source.model_type == UltraLightConfig.model_type:
@@ -175,14 +174,22 @@ _FOLLOWED = (
 )
 
 
-def _load_checkpoint(name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
-    """Loads it with classes that are at hand: nothing that a checkpoint brings along is run."""
+def load_checkpoint(name: str) -> tuple[BertModel, PreTrainedTokenizerFast]:
+    """Loads a checkpoint's encoder and tokenizer with classes that are at hand: nothing that it brings along is run.
+
+    Args:
+        name: Hub id or folder of a BERT checkpoint, or of an UltraLight one; "base": the encoder in base/.
+
+    Raises:
+        InputError: it cannot be read, or is neither.
+    """
+    folder = str(BASE_FOLDER) if name == BASE else name
     try:
-        kind = PretrainedConfig.get_config_dict(name)[0].get("model_type")
+        kind = PretrainedConfig.get_config_dict(folder)[0].get("model_type")
         if kind not in LOADERS:
             raise InputError(f"--model_name {name}: a {kind} model; accepted: {' or '.join(LOADERS)}")
         model_class, tokenizer_class = LOADERS[kind]
-        return model_class.from_pretrained(name).float(), tokenizer_class.from_pretrained(name)
+        return model_class.from_pretrained(folder).float(), tokenizer_class.from_pretrained(folder)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ultralight.problems import Problems
-from ultralight.settings import ScriptSettings, flag
+from ultralight.settings import SCRATCH, ScriptSettings, flag
 
 PRETRAIN_USAGE = """\
 Pre-trains an encoder by masked language modelling on text files, one sentence a line.
@@ -16,6 +16,7 @@ an encoder that has read the words needs fewer labelled queries.
 
 examples:
   python pretrain.py --corpus my_texts/ --output_dir my_base
+  python pretrain.py --model_name base --corpus my_texts/ --output_dir my_base     goes on from the encoder in base/
   python pretrain.py configs/pretrain.yaml --steps 100000 --bf16 true
   python train.py --model_name my_base --dataset my_data           then starts from it
 
@@ -42,6 +43,10 @@ class EncoderSettings:
 
     _argument_group_name: ClassVar[str] = "encoder"
 
+    model_name: str = flag(
+        SCRATCH,
+        "encoder to go on from, with its tokenizer and its shape, a folder or Hub id; base: the one in base/; scratch: random weights",
+    )
     max_seq_length: int = flag(64, "longest line in tokens, longer ones are cut")
     vocab_size: int = flag(3400, "rows of the vocabulary")
     embedding_dim: int | None = flag(None, "width of the token embeddings, widened to hidden_dim by a matrix; default: hidden_dim")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from modeling_ultralight import UltraLightForMaskedLM
 from ultralight.batching import ShuffledBuckets
 from ultralight.corpus import corpus_files, forbidden_texts, held_out_lines, iter_lines, parse_weights, training_lines
 from ultralight.masking import SpanMasking
-from ultralight.model_builder import build, initializer_range
+from ultralight.model_builder import build, initializer_range, load_checkpoint
 from ultralight.plots import save_pretraining_curve
 from ultralight.pretrain_settings import PretrainSettings
+from ultralight.problems import InputError, Problems
 from ultralight.progress import progress
 from ultralight.report import write_metrics
 from ultralight.reporting import show_training
+from ultralight.settings import SCRATCH
 from ultralight.training import find_checkpoint, remove_checkpoints, use_processor
 from ultralight.vocabulary import build_tokenizer, save_compact
 
@@ -78,9 +81,7 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     forbidden = forbidden_texts(settings.exclude)
     set_seed(settings.seed)
     used = [file for file in files if weights[file.stem]]
-    lines = (line for file in used for line in iter_lines(file))
-    tokenizer = build_tokenizer(progress(lines, "counting characters", "lines"), settings.max_seq_length, settings.vocab_size)
-    model = build(UltraLightForMaskedLM, _config(settings, tokenizer))
+    model, tokenizer = _begin(settings, used) if settings.model_name == SCRATCH else _go_on(settings)
     encoded = sorted(tokenizer(held_out_lines(used, forbidden, HELD_OUT_LINES), truncation=True)["input_ids"], key=len)
     arguments = _training_arguments(settings)
     with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote
@@ -102,6 +103,44 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     report = _save(trainer, tokenizer, settings, metrics)
     remove_checkpoints(trainer)
     return report
+
+
+def _begin(settings: PretrainSettings, files: Sequence[Path]) -> tuple[UltraLightForMaskedLM, PreTrainedTokenizerFast]:
+    lines = (line for file in files for line in iter_lines(file))
+    tokenizer = build_tokenizer(progress(lines, "counting characters", "lines"), settings.max_seq_length, settings.vocab_size)
+    return build(UltraLightForMaskedLM, _config(settings, tokenizer)), tokenizer
+
+
+def _go_on(settings: PretrainSettings) -> tuple[UltraLightForMaskedLM, PreTrainedTokenizerFast]:
+    name = settings.model_name
+    encoder, tokenizer = load_checkpoint(name)
+    config = encoder.config
+    if config.model_type != UltraLightConfig.model_type:
+        raise InputError(f"--model_name {name}: a {config.model_type} model; accepted: an encoder that pretrain.py made")
+    problems, defaults = Problems("settings"), PretrainSettings(corpus=settings.corpus)
+    for setting, field in _SHAPE.items():
+        asked = getattr(settings, setting)
+        if asked not in (getattr(defaults, setting), getattr(config, field)):
+            problems.add(f"--{setting} {asked}", f"{name} has {getattr(config, field)}; leave it out, it follows the encoder")
+    problems.raise_if_any()
+    model = build(UltraLightForMaskedLM, config)
+    model.bert.load_state_dict(encoder.state_dict())
+    return model, tokenizer
+
+
+# Settings that an encoder to go on from decides, and what its configuration calls them.
+_SHAPE = {
+    "max_seq_length": "max_seq_length",
+    "vocab_size": "vocab_size",
+    "embedding_dim": "embedding_size",
+    "ngram_rows": "ngram_rows",
+    "ngram_sizes": "ngram_sizes",
+    "num_layers": "num_hidden_layers",
+    "hidden_dim": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "intermediate_dim": "intermediate_size",
+    "dropout": "hidden_dropout_prob",
+}
 
 
 def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
@@ -153,6 +192,7 @@ def _save(trainer: Trainer, tokenizer: PreTrainedTokenizerFast, settings: Pretra
     folder = Path(settings.output_dir)
     encoder = trainer.model.bert
     facts = {
+        **({} if settings.model_name == SCRATCH else {"before": encoder.config.training_facts}),
         "corpus": [Path(name).name for name in settings.corpus],
         "weights": settings.weights,
         "steps": trainer.state.global_step,
