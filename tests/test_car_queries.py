@@ -1,6 +1,7 @@
 """What the embedded dataset promises."""
 
 import json
+import random
 from collections import Counter
 
 import pytest
@@ -61,7 +62,7 @@ def test_lengths_are_those_of_queries():
     assert min(lengths) >= 4
     assert max(lengths) <= 70
     assert sum(length <= 10 for length in lengths) / len(lengths) > 0.1
-    assert sum(length > 30 for length in lengths) / len(lengths) > 0.1
+    assert sum(length > 25 for length in lengths) / len(lengths) > 0.2
 
 
 def test_no_two_queries_are_alike():
@@ -76,8 +77,9 @@ def test_no_two_queries_are_alike():
 
 
 def test_queries_are_not_made_from_templates():
-    """A generator repeats its phrases: here, nine four-character sequences in ten occur in one query only."""
-    counts = Counter(gram for row in rows("train") for gram in four_grams(row["query"]))
+    """A generator repeats its phrases: here, nine four-character sequences in ten occur in one query only, of ten thousand."""
+    sample = random.Random(0).sample(rows("train"), 10_000)
+    counts = Counter(gram for row in sample for gram in four_grams(row["query"]))
     assert sum(count == 1 for count in counts.values()) / len(counts) > 0.9
     openings = Counter(text_key(row["query"])[:3] for row in rows("train"))
     assert openings.most_common(1)[0][1] / len(rows("train")) < 0.01
