@@ -38,7 +38,7 @@ def fit_linear_part(model: UltraLightForImplicitLabelPrediction, evidence: Evide
         schema: the labels.
     """
     part = LinearPart(model.config, schema.sizes)
-    counts = count_rows(model, evidence.ids)
+    counts = count_rows(model, evidence.ids, len(part.tokens) + len(part.ngrams))
     scale = inverse_frequency(counts)
     features = csr_array(counts * scale)
     norm = np.sqrt(features.multiply(features).sum() / features.shape[0])
@@ -56,15 +56,14 @@ def fit_linear_part(model: UltraLightForImplicitLabelPrediction, evidence: Evide
     model.linear = part
 
 
-def count_rows(model: UltraLightForImplicitLabelPrediction, ids: Sequence[Sequence[int]]) -> csr_array:
-    """How often each query reads each row of the tables of tokens and of chosen n-grams (queries, vocab_size + ngram_rows)."""
+def count_rows(model: UltraLightForImplicitLabelPrediction, ids: Sequence[Sequence[int]], rows_of_both: int) -> csr_array:
+    """How often each query reads each row of the tables of tokens and, after them, of chosen n-grams (queries, rows_of_both)."""
     config, parts = model.config, []
     for start in range(0, len(ids), BATCH):
         batch = pad_sequence([torch.tensor(query) for query in ids[start : start + BATCH]], True, config.pad_token_id)
         read = [(batch, config.pad_token_id, 0), *((rows, 0, config.vocab_size) for rows in model.chosen_ngrams(batch))]
         query, column = np.hstack([((rows != nothing).nonzero().T[0], rows[rows != nothing] + offset) for rows, nothing, offset in read])
-        shape = (len(batch), config.vocab_size + config.ngram_rows * config.ngram_selection)
-        parts.append(csr_array((np.ones(len(query)), (query, column)), shape=shape))
+        parts.append(csr_array((np.ones(len(query)), (query, column)), shape=(len(batch), rows_of_both)))
     return vstack(parts, format="csr")
 
 

@@ -21,9 +21,10 @@ from ultralight.problems import InputError, Problems, nearest
 
 # The encoder that the repository ships, and no checkpoint to start from.
 BASE, SCRATCH = "base", "scratch"
-# What 3,000 to 8,000 queries need; few queries are read again and again, but not for ever.
-STEPS = 2400
-EPOCHS_RANGE = (8, 60)
+# Training steps: what a few thousand queries need, and what tens of thousands do with.
+LEAST_STEPS, MOST_STEPS = 2400, 4600
+# Epochs in between; few queries are read again and again, but not for ever.
+EPOCHS, EPOCHS_RANGE = 8, (3, 60)
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -134,7 +135,7 @@ class OptimizationSettings:
 
     _argument_group_name: ClassVar[str] = "training"
 
-    epochs: int | None = flag(None, "training epochs at most; default: as many as make 2,400 steps, but 8 to 60")
+    epochs: int | None = flag(None, "training epochs at most; default: 8, or as many as make 2,400 to 4,600 steps, but 3 to 60")
     steps: int | None = flag(None, "training steps at most, instead of --epochs")
     early_stopping_patience: int = flag(
         6, "epochs without a better validation micro-F1 after which training stops (with --streaming: twentieths of the steps); 0: never"
@@ -306,7 +307,9 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
         fewest, most = EPOCHS_RANGE
         if self.streaming:  # what is too much to be kept need not be read again and again
             fewest = 1
-        return min(most, max(fewest, round(STEPS * self.batch_size / rows)))
+        epoch = rows / self.batch_size
+        steps = min(MOST_STEPS, max(LEAST_STEPS, EPOCHS * epoch))
+        return min(most, max(fewest, round(steps / epoch)))
 
     def steps_for(self, rows: int) -> int:
         """Training steps at most for a number of training rows."""
