@@ -32,7 +32,7 @@ from ultralight.thresholds import decide_by, tune_thresholds
 from ultralight.training import make_trainer, remove_checkpoints, run_training, tokenize
 
 ALL = "all"
-SIZES = ("250", "500", "1000", "2000", "4000", ALL)
+SIZES = ("250", "500", "1000", "2000", "4000", "8000", "16000")
 # Curves, by the key under which a point holds their scores.
 NAMES = {"linear": "TF-IDF + LR", "network": "UltraLight"}
 
@@ -53,7 +53,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = make_parser(USAGE)
     parser.add_argument("settings_yaml", nargs="?", default="configs/car_queries.yaml", help="settings of all runs")
     parser.add_argument("--dataset", help="a dataset in any form that train.py reads; default: that of the settings")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), type=_size, help="numbers of training queries, or all")
+    parser.add_argument(
+        "--sizes", nargs="+", type=_size, help="numbers of training queries, or all; default: 250, doubled again and again, and all"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[42], help="one network each")
     parser.add_argument("--output_dir", type=Path, default="outputs/learning_curve", help="folder for checkpoints")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for figures, table and plot")
@@ -156,12 +158,13 @@ def main() -> None:
     settings = parse_settings([arguments.settings_yaml, *own, *flags, "--output_dir", str(arguments.output_dir)], None, TrainSettings)
     schema = LabelSchema.from_file(settings.config or find_labels_file(settings.dataset))
     splits, _ = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
-    parts = {size: subset(splits, size, settings.split_seed) for size in arguments.sizes}
+    sizes = arguments.sizes or [*(size for size in SIZES if int(size) < len(splits["train"])), ALL]
+    parts = {size: subset(splits, size, settings.split_seed) for size in sizes}
     recipe = {name: value for name, value in dataclasses.asdict(settings).items() if name not in ("dataset", "output_dir", "resume")}
     facts = {"dataset": settings.dataset, "validation_queries": len(splits["validation"]), "settings": recipe}
     results = load_results(arguments.results / "learning_curve.json", {**facts, "points": []}, arguments.resume)
     done = {(point["queries"], point["seed"]) for point in results["points"]}
-    wanted = [(size, seed) for size in arguments.sizes for seed in arguments.seeds if (len(parts[size]["train"]), seed) not in done]
+    wanted = [(size, seed) for size in sizes for seed in arguments.seeds if (len(parts[size]["train"]), seed) not in done]
     for size, seed in progress(wanted, "learning curve", "points"):
         folder = arguments.output_dir / f"{size}_{seed}"
         resume = arguments.resume and (folder / "checkpoints").is_dir()
