@@ -4,7 +4,14 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from ultralight.vocabulary import SPECIAL_TOKENS, build_tokenizer, common_chinese_characters, prune_tokenizer, save_compact
+from ultralight.vocabulary import (
+    SPECIAL_TOKENS,
+    build_tokenizer,
+    common_chinese_characters,
+    extend_tokenizer,
+    prune_tokenizer,
+    save_compact,
+)
 
 TEXTS = ["我想买SUV，预算15万", "suv 和 mpv 都行", "SUV最好", "靐龘少见"]
 
@@ -86,6 +93,12 @@ def test_pruning_drops_what_cannot_be_reached():
     pruned, _ = prune_tokenizer(full, ["我abc"], max_seq_length=32)
     assert not any(token.startswith("[unused") or token == "##我" for token in pruned.get_vocab())
     assert pruned("我abc")["input_ids"][0] == pruned.cls_token_id
+
+
+def test_rare_characters_get_no_row_of_many_queries(tokenizer):
+    few, many = ["鼍"] * 3, ["鼍"] * 3 + ["我想买"] * 17_000
+    sizes = [len(extend_tokenizer(tokenizer, iter(texts), 12)[0]) - len(tokenizer) for texts in (few[1:], few, many, [*many, "鼍"])]
+    assert sizes == [0, 1, 0, 1]
 
 
 def test_other_tokenizers_are_refused():

@@ -6,6 +6,7 @@ token, Latin words and numbers are split into pieces.
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections import Counter
 from collections.abc import Iterable
@@ -22,8 +23,10 @@ WORD_MIN_COUNT = 3
 WORD_LIMIT = 400
 # Different words that are counted at a time: texts of any length then need the same memory.
 COUNTED_WORDS = 1_000_000
-# A character that a base does not know gets a row of its own when the training queries hold it this often.
+# A character that a base does not know gets a row of its own when the training queries hold it this often, and of many queries
+# once in so many: the model does not grow with them.
 CHARACTER_MIN_COUNT = 3
+QUERIES_A_CHARACTER = 5000
 
 
 def common_chinese_characters() -> list[str]:
@@ -127,8 +130,11 @@ def extend_tokenizer(
     """
     backend = tokenizer.backend_tokenizer
     vocabulary = tokenizer.get_vocab()
-    counts = _count_words(texts, backend.normalizer, backend.pre_tokenizer)
-    unknown = [word for word, count in counts.most_common() if len(word) == 1 and count >= CHARACTER_MIN_COUNT and word not in vocabulary]
+    numbers = itertools.count()
+    numbered = (text for text, _ in zip(texts, numbers, strict=False))  # texts may be a stream, which has no length
+    counts = _count_words(numbered, backend.normalizer, backend.pre_tokenizer)
+    least = max(CHARACTER_MIN_COUNT, next(numbers) / QUERIES_A_CHARACTER)
+    unknown = [word for word, count in counts.most_common() if len(word) == 1 and count >= least and word not in vocabulary]
     larger = Tokenizer(
         models.WordPiece(
             {**vocabulary, **{word: len(vocabulary) + index for index, word in enumerate(unknown)}},
