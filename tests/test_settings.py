@@ -35,6 +35,10 @@ def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
     assert parse(tmp_path, "epochs: 7").epochs_for(rows) == 7
 
 
+def test_without_encoder_layers_many_queries_are_read_oftener(tmp_path):
+    assert parse(tmp_path, "num_layers: 0").epochs_for(29_000) == 12
+
+
 def test_steps_are_those_of_the_epochs_or_given(tmp_path):
     assert parse(tmp_path, "epochs: 3").steps_for(100) == 12  # the last of the four batches is not full
     assert parse(tmp_path, "steps: 50").steps_for(100) == 50
