@@ -17,7 +17,7 @@ from benchmarks.compare_report import markdown
 from benchmarks.entries import ENTRIES, PEERS, Entry, choose_entries
 from benchmarks.measuring import ALL, BATCHES, LENGTHS, Subject, Task, cores, measure
 from benchmarks.peers.bert import OLD_LENGTH
-from benchmarks.preparing import ROOT, Preparation, prepare, write_quick_dataset
+from benchmarks.preparing import ROOT, Preparation, check_prepared, prepare, write_quick_dataset
 from benchmarks.worker import FEWEST_CALLS
 from benchmarks.workload import write_workload
 from ultralight.command_line import add_output_flags, make_parser, run_command
@@ -159,7 +159,9 @@ def run(arguments: argparse.Namespace) -> Path:
     entries, datasets = choose_entries(arguments.only, arguments.extra), datasets_of(arguments, models)
     flags = tuple(assigned_flags(arguments.set))
     how = Preparation(models, arguments.quick, arguments.retrain, trained_of(arguments, datasets[0]), flags, arguments.jobs)
-    if not arguments.measure:
+    if arguments.measure:
+        check_prepared(entries, datasets, how)
+    else:
         prepare(entries, datasets, how)
     table = results_folder / "compare.json"
     results: dict[str, Any] = json.loads(table.read_text(encoding="utf-8")) if arguments.resume and table.exists() else {}

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from benchmarks.entries import PEERS, Entry
-from benchmarks.train_peer import FACTS
+from benchmarks.peers.job import Job
+from benchmarks.train_peer import FACTS, fingerprint_of, is_made
 from ultralight.files import write_text
-from ultralight.problems import CheckError, InputError
+from ultralight.problems import CheckError, InputError, Problems
 from ultralight.progress import progress
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,6 +76,24 @@ def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation)
         results = pool.map(lambda group: _train(group[0], group[1], how if group[0] == datasets[0] else elsewhere), groups)
         for _ in progress(results, "training", "groups", total=len(groups)):
             pass
+
+
+def check_prepared(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation) -> None:
+    """Makes sure that what is measured is what would be trained now.
+
+    Raises:
+        InputError: names the products that were trained on other data, with other settings, or are copies of what has changed since.
+    """
+    problems = Problems("products")
+    for dataset in datasets:
+        sources = how.trained if dataset == datasets[0] else {}
+        for _, products in group_products(entries, dataset, dataset == datasets[0]):
+            for product in products:
+                source = ROOT / sources[product] if product in sources else None
+                job = Job(dataset, product, how.folder(dataset, product), how.quick, source, how.flags)
+                if not is_made(job.folder, fingerprint_of(job, import_module(f"benchmarks.peers.{PEERS[product]}"))):
+                    problems.add(str(job.folder), f"not trained on {dataset} as it is now; accepted: a run without --measure")
+    problems.raise_if_any()
 
 
 def group_products(entries: Sequence[Entry], dataset: str, first: bool) -> list[tuple[str, list[str]]]:

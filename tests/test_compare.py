@@ -1,7 +1,9 @@
 """The comparison's own logic; what it measures is measured by running it."""
 
+import importlib
 import importlib.util
 import json
+import shutil
 import time
 
 import numpy as np
@@ -12,16 +14,18 @@ from benchmarks.entries import ENTRIES, MICRO, NANO, OLD_RECIPE, PEERS, choose_e
 from benchmarks.figures import Spread, ratio, significant, spread
 from benchmarks.measuring import Subject, Task, measure, pending
 from benchmarks.peers.job import Job, tune
-from benchmarks.preparing import group_products
+from benchmarks.preparing import Preparation, check_prepared, group_products
 from benchmarks.random_models import make_schema
 from benchmarks.runtimes.answers import Answers, softmax_within
 from benchmarks.targets import verdicts
+from benchmarks.train_peer import FACTS, fingerprint_of
 from benchmarks.training_time import write_rows
 from benchmarks.worker import latencies, memory_mb, queries_per_second
 from benchmarks.workload import of_length
 from tests.conftest import ROOT, run_script
 from ultra_light_predictor import decide
 from ultralight.problems import CheckError, InputError
+from ultralight.report import write_metrics
 
 FIGURES = {"start_s": 4.0, "p50_ms_20": 6.0, "peak_mb": 490.0, "qps_256_one": 500.0}
 
@@ -68,6 +72,21 @@ def test_turns_go_round_and_a_resumed_run_measures_what_is_missing():
     done = [{"round": 0, "entry": "a", "fingerprint": "f"}, {"round": 0, "entry": "b", "fingerprint": "older"}]
     # What was trained anew is measured anew.
     assert [(number, subject.entry) for number, subject in pending(done, subjects, 2)][:3] == [(0, "b"), (0, "c"), (1, "a")]
+
+
+def test_what_was_trained_on_other_data_is_not_measured(orders, tmp_path):
+    data, how, entries = tmp_path / "orders", Preparation(tmp_path / "models"), choose_entries(["static"])
+    shutil.copytree(orders, data)
+    folder = how.folder(str(data), "static")
+    with pytest.raises(InputError, match="static: not trained on .* as it is now; accepted: a run without --measure"):
+        check_prepared(entries, [str(data)], how)
+    fingerprint = fingerprint_of(Job(str(data), "static", folder), importlib.import_module("benchmarks.peers.static"))
+    write_metrics(folder / FACTS, {"fingerprint": fingerprint})
+    check_prepared(entries, [str(data)], how)
+    with (data / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"query": "来杯白开水", "labels": {}}\n')
+    with pytest.raises(InputError, match="1 problem"):
+        check_prepared(entries, [str(data)], how)
 
 
 def test_every_process_is_measured_and_kept(tmp_path):
