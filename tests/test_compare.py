@@ -78,7 +78,7 @@ def test_what_was_trained_on_other_data_is_not_measured(orders, tmp_path):
     data, how, entries = tmp_path / "orders", Preparation(tmp_path / "models"), choose_entries(["static"])
     shutil.copytree(orders, data)
     folder = how.folder(str(data), "static")
-    with pytest.raises(InputError, match="static: not trained on .* as it is now; accepted: a run without --measure"):
+    with pytest.raises(InputError, match=r"static: not trained on .* as it is now; accepted: a run without --measure"):
         check_prepared(entries, [str(data)], how)
     fingerprint = fingerprint_of(Job(str(data), "static", folder), importlib.import_module("benchmarks.peers.static"))
     write_metrics(folder / FACTS, {"fingerprint": fingerprint})

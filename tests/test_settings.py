@@ -29,7 +29,7 @@ def test_the_output_folder_is_named_after_the_dataset(tmp_path):
     assert parse(tmp_path, "dataset: some/rows.jsonl").output_dir == "outputs/rows"
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(100, 60), (4800, 16), (12_000, 8), (29_000, 5), (96_000, 3)])
+@pytest.mark.parametrize(("rows", "epochs"), [(100, 60), (4800, 16), (12_000, 8), (29_000, 4), (96_000, 3)])
 def test_few_queries_are_read_oftener(tmp_path, rows, epochs):
     assert parse(tmp_path).epochs_for(rows) == epochs
     assert parse(tmp_path, "epochs: 7").epochs_for(rows) == 7

@@ -25,7 +25,7 @@ BASE, SCRATCH = "base", "scratch"
 LEAST_STEPS, EPOCHS_RANGE = 2400, (3, 60)
 # Epochs of more queries, and the steps that tens of thousands do with. A network without encoder layers learns more slowly, and its
 # steps cost half as much.
-EPOCHS, MOST_STEPS = 8, 4600
+EPOCHS, MOST_STEPS = 8, 4000
 EPOCHS_WITHOUT_LAYERS, MOST_STEPS_WITHOUT_LAYERS = 12, 11_000
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
@@ -139,7 +139,7 @@ class OptimizationSettings:
 
     epochs: int | None = flag(
         None,
-        "training epochs at most; default: 8, or as many as make 2,400 to 4,600 steps, 3 to 60 (without encoder layers: 12, 11,000 steps)",
+        "training epochs at most; default: 8, or as many as make 2,400 to 4,000 steps, 3 to 60 (without encoder layers: 12, 11,000 steps)",
     )
     steps: int | None = flag(None, "training steps at most, instead of --epochs")
     early_stopping_patience: int = flag(
