@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def prepare(entries: Sequence[Entry], datasets: Sequence[str], how: Preparation)
         CheckError: a training failed; its messages are in a log beside the product.
     """
     elsewhere = replace(how, trained={})
-    groups = [group for dataset in datasets for group in group_products(entries, dataset, dataset == datasets[0])]
+    groups = _all_groups(entries, datasets)
     # Those that take longest first, so that no process is left with one at the end.
     groups.sort(key=lambda group: list(PEERS).index(group[1][0]))
     with ThreadPoolExecutor(how.jobs) as pool:
@@ -85,15 +84,18 @@ def check_prepared(entries: Sequence[Entry], datasets: Sequence[str], how: Prepa
         InputError: names the products that were trained on other data, with other settings, or are copies of what has changed since.
     """
     problems = Problems("products")
-    for dataset in datasets:
+    for dataset, products in _all_groups(entries, datasets):
         sources = how.trained if dataset == datasets[0] else {}
-        for _, products in group_products(entries, dataset, dataset == datasets[0]):
-            for product in products:
-                source = ROOT / sources[product] if product in sources else None
-                job = Job(dataset, product, how.folder(dataset, product), how.quick, source, how.flags)
-                if not is_made(job.folder, fingerprint_of(job, import_module(f"benchmarks.peers.{PEERS[product]}"))):
-                    problems.add(str(job.folder), f"not trained on {dataset} as it is now; accepted: a run without --measure")
+        for product in products:
+            source = ROOT / sources[product] if product in sources else None
+            job = Job(dataset, product, how.folder(dataset, product), how.quick, source, how.flags)
+            if not is_made(job.folder, fingerprint_of(job)):
+                problems.add(str(job.folder), f"not trained on {dataset} as it is now; accepted: a run without --measure")
     problems.raise_if_any()
+
+
+def _all_groups(entries: Sequence[Entry], datasets: Sequence[str]) -> list[tuple[str, list[str]]]:
+    return [group for dataset in datasets for group in group_products(entries, dataset, dataset == datasets[0])]
 
 
 def group_products(entries: Sequence[Entry], dataset: str, first: bool) -> list[tuple[str, list[str]]]:

@@ -48,14 +48,13 @@ def parse_arguments() -> argparse.Namespace:
 
 def make(job: Job, again: bool) -> None:
     """Trains a product and scores its entries, unless that has been done with the same data and recipe and is not wanted again."""
-    peer = importlib.import_module(f"benchmarks.peers.{PEERS[job.product]}")
-    fingerprint = fingerprint_of(job, peer)
+    fingerprint = fingerprint_of(job)
     if is_made(job.folder, fingerprint) and not again:
         return
     started = time.perf_counter()
     shutil.rmtree(job.folder, ignore_errors=True)
     job.folder.mkdir(parents=True)
-    facts = {"fingerprint": fingerprint, **peer.train(job)}
+    facts = {"fingerprint": fingerprint, **_peer_of(job).train(job)}
     facts["seconds"] = time.perf_counter() - started
     facts["scores"] = {
         entry.name: score_entry(entry, job) for entry in ENTRIES if entry.product == job.product and entry.trained and _is_there(entry, job)
@@ -63,10 +62,10 @@ def make(job: Job, again: bool) -> None:
     write_metrics(job.folder / FACTS, facts)
 
 
-def fingerprint_of(job: Job, peer: ModuleType) -> str:
+def fingerprint_of(job: Job) -> str:
     """What the outcome depends on, hashed: the data, the recipe, and whether it is a smoke run."""
     files = [find_labels_file(job.dataset), *(locate_splits(job.dataset) or {}).values()]
-    content = json.dumps([peer.recipe(job), job.quick], sort_keys=True, default=str).encode()
+    content = json.dumps([_peer_of(job).recipe(job), job.quick], sort_keys=True, default=str).encode()
     return hashlib.sha256(b"".join([*(path.read_bytes() for path in files), content])).hexdigest()[:16]
 
 
@@ -83,6 +82,10 @@ def score_entry(entry: Entry, job: Job) -> dict[str, Any]:
     answers = [answer for start in range(0, len(queries), CHUNK) for answer in runtime.predict_batch(queries[start : start + CHUNK])]
     scores = score(np.array([job.schema.encode(answer) for answer in answers]), job.labels("test"), job.schema)
     return overall(scores)
+
+
+def _peer_of(job: Job) -> ModuleType:
+    return importlib.import_module(f"benchmarks.peers.{PEERS[job.product]}")
 
 
 def _is_there(entry: Entry, job: Job) -> bool:

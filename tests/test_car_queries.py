@@ -77,9 +77,9 @@ def test_no_two_queries_are_alike():
 
 
 def test_queries_are_not_made_from_templates():
-    """A generator repeats its phrases: here, nine four-character sequences in ten occur in one query only, of ten thousand."""
+    """A generator repeats its phrases: here, more than nine four-character sequences in ten occur in one query only, of ten thousand."""
     sample = random.Random(0).sample(rows("train"), 10_000)
     counts = Counter(gram for row in sample for gram in four_grams(row["query"]))
-    assert sum(count == 1 for count in counts.values()) / len(counts) > 0.9
+    assert sum(count == 1 for count in counts.values()) / len(counts) > 0.92
     openings = Counter(text_key(row["query"])[:3] for row in rows("train"))
     assert openings.most_common(1)[0][1] / len(rows("train")) < 0.01

@@ -1,6 +1,5 @@
 """The comparison's own logic; what it measures is measured by running it."""
 
-import importlib
 import importlib.util
 import json
 import shutil
@@ -80,7 +79,7 @@ def test_what_was_trained_on_other_data_is_not_measured(orders, tmp_path):
     folder = how.folder(str(data), "static")
     with pytest.raises(InputError, match=r"static: not trained on .* as it is now; accepted: a run without --measure"):
         check_prepared(entries, [str(data)], how)
-    fingerprint = fingerprint_of(Job(str(data), "static", folder), importlib.import_module("benchmarks.peers.static"))
+    fingerprint = fingerprint_of(Job(str(data), "static", folder))
     write_metrics(folder / FACTS, {"fingerprint": fingerprint})
     check_prepared(entries, [str(data)], how)
     with (data / "train.jsonl").open("a", encoding="utf-8") as file:

@@ -128,7 +128,7 @@ def _go_on(settings: PretrainSettings) -> tuple[UltraLightForMaskedLM, PreTraine
     return model, tokenizer
 
 
-# Settings that an encoder to go on from decides, and what its configuration calls them.
+# Settings of an encoder's shape, which one to go on from decides, and what its configuration calls them.
 _SHAPE = {
     "max_seq_length": "max_seq_length",
     "vocab_size": "vocab_size",
@@ -144,20 +144,15 @@ _SHAPE = {
 
 
 def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
+    shape = {field: getattr(settings, setting) for setting, field in _SHAPE.items()}
+    # The texts may hold fewer characters than there may be rows.
+    shape["vocab_size"] = len(tokenizer)
+    shape["intermediate_size"] = settings.intermediate_dim or 4 * settings.hidden_dim
     return UltraLightConfig(
-        vocab_size=len(tokenizer),
-        embedding_size=settings.embedding_dim,
-        ngram_rows=settings.ngram_rows,
-        ngram_sizes=settings.ngram_sizes,
+        **shape,
         type_vocab_size=1,
-        hidden_size=settings.hidden_dim,
         initializer_range=initializer_range(settings.hidden_dim),
-        num_hidden_layers=settings.num_layers,
-        num_attention_heads=settings.num_heads,
-        intermediate_size=settings.intermediate_dim or 4 * settings.hidden_dim,
-        hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
-        max_seq_length=settings.max_seq_length,
         max_position_embeddings=settings.max_seq_length,
         pad_token_id=tokenizer.pad_token_id,
     )
