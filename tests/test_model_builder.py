@@ -61,6 +61,12 @@ def test_a_foreign_checkpoint_keeps_its_activation(checkpoint, schema, name, act
     assert make_model(settings, ROWS, schema)[0].config.hidden_act == expected
 
 
+def test_of_a_general_encoders_ngrams_a_task_has_the_telling_ones(schema):
+    model, _ = make_model(TrainSettings(max_seq_length=20), ROWS, schema)
+    assert model.config.ngram_rows == 3821
+    assert (model.bert.embeddings.ngram_embeddings.owners != -1).sum() < 200, "those that two queries hold"
+
+
 @torch.inference_mode()
 def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 2}
@@ -120,7 +126,7 @@ def test_narrower_embeddings_are_the_nearest_ones(schema, tmp_path):
         ({"embedding_size": 32}, "--embedding_dim 32: .* has 24; accepted: at most that"),
         ({"num_hidden_layers": 4}, "--num_layers 4: .* has 3"),
         ({"max_seq_length": 41}, "--max_seq_length 41: .* reads at most 40 tokens"),
-        ({"hidden_size": 128}, "hidden_size=128: .* has 24"),
+        ({"hidden_size": 128}, "--hidden_dim 128: .* has 24"),
     ],
 )
 def test_what_a_checkpoint_cannot_give_is_explained(checkpoint, schema, changes, expected):

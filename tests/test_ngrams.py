@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from configuration_ultralight import UltraLightConfig
+from modeling_ultralight import UltraLightForMaskedLM
 from tests.conftest import order_rows
 from ultralight.evidence import gather_evidence
-from ultralight.model_builder import from_scratch
-from ultralight.ngrams import NOBODY, seat, select_ngrams
+from ultralight.model_builder import build, from_scratch
+from ultralight.ngrams import NOBODY, seat, select_frequent_ngrams, select_ngrams
 
 ROWS = order_rows()
 SHAPE = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 1, "embedding_size": 8}
@@ -56,6 +58,21 @@ def test_chosen_ngrams_begin_as_what_they_were_and_others_say_nothing(made, sche
     assert 25 <= len(chosen) <= 30, "row 0 is nobody's, and few others are left"
     assert ("打", "包") in chosen, "what tells most comes first"
     assert not table(torch.tensor([[9, 9, 9]])).any()
+
+
+@torch.inference_mode()
+def test_the_most_frequent_ngrams_get_rows_of_their_own():
+    pairs = [(first, second) for first in range(10, 20) for second in range(10, 20)]
+    lines = [pair for rank, pair in enumerate(pairs) for _ in range(120 - rank)]
+    model = build(UltraLightForMaskedLM, UltraLightConfig(vocab_size=30, ngram_rows=11, num_hidden_layers=1))
+    model.bert.embeddings.ngram_embeddings.weight.fill_(1)
+    select_frequent_ngrams(model, lines, 41)
+    table = model.bert.embeddings.ngram_embeddings
+    chosen = [bool(table(torch.tensor([pair]))[0, 1].any()) for pair in pairs]
+    assert model.config.ngram_rows == len(table.weight) == 41
+    assert sum(chosen) > 25
+    assert sum(chosen[:20]) > 18, "what is most frequent comes first"
+    assert not any(chosen[80:])
 
 
 @torch.inference_mode()

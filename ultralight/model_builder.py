@@ -15,7 +15,7 @@ from modeling_ultralight import UltraLightForImplicitLabelPrediction, UltraLight
 from ultralight.evidence import TrainingRows, gather_evidence
 from ultralight.linear_part import fit_linear_part
 from ultralight.ngrams import select_ngrams
-from ultralight.problems import InputError
+from ultralight.problems import InputError, Problems
 from ultralight.schema import LabelSchema
 from ultralight.settings import BASE, SCRATCH, TrainSettings
 from ultralight.vocabulary import build_tokenizer, extend_tokenizer, prune_tokenizer
@@ -23,9 +23,20 @@ from ultralight.vocabulary import build_tokenizer, extend_tokenizer, prune_token
 logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=PreTrainedModel)
 
-# Rows for n-grams on top of the base, a prime.
+# Rows for n-grams at most, if nothing else is asked for; a prime.
 NGRAM_ROWS = 3821
+# Costs nothing in the deployed graph.
+ACTIVATION = "relu"
 BASE_FOLDER = Path(__file__).parent.parent / BASE
+# Fields of a configuration that settings call otherwise.
+SETTINGS_OF = {
+    "embedding_size": "embedding_dim",
+    "hidden_size": "hidden_dim",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "intermediate_size": "intermediate_dim",
+    "hidden_dropout_prob": "dropout",
+}
 # By the type that a checkpoint's configuration names.
 LOADERS = {"bert": (BertModel, AutoTokenizer), UltraLightConfig.model_type: (UltraLightModel, PreTrainedTokenizerFast)}
 
@@ -46,8 +57,10 @@ def make_model(
         schema: the labels.
         lesson: the rows by which n-grams are chosen and the linear part is fitted, if not the same: those and what teachers say of others.
     """
-    model, tokenizer = _make_hashed(settings, rows["query"], schema)
-    ngram_rows = NGRAM_ROWS if settings.ngram_rows is None and settings.model_name == BASE else settings.ngram_rows
+    model, tokenizer = _make_plain(settings, rows["query"], schema)
+    ngram_rows = settings.ngram_rows
+    if ngram_rows is None and model.config.ngram_rows > NGRAM_ROWS:  # what a general encoder has, a task needs less of
+        ngram_rows = NGRAM_ROWS
     model.config.linear_share = settings.linear_share
     if ngram_rows is not None or settings.linear_share:
         evidence = gather_evidence(tokenizer, rows if lesson is None else lesson, schema)
@@ -58,7 +71,7 @@ def make_model(
     return model, tokenizer
 
 
-def _make_hashed(
+def _make_plain(
     settings: TrainSettings, texts: Iterable[str], schema: LabelSchema
 ) -> tuple[UltraLightForImplicitLabelPrediction, PreTrainedTokenizerFast]:
     shape: dict[str, Any] = {
@@ -74,12 +87,12 @@ def _make_hashed(
         "hidden_size": settings.hidden_dim,
         "num_attention_heads": settings.num_heads,
         "intermediate_size": settings.intermediate_dim,
-        "hidden_act": settings.activation or ("relu" if settings.model_name in (BASE, SCRATCH) else None),
+        "hidden_act": settings.activation,
     }
     if settings.model_name != SCRATCH:
         return from_checkpoint(settings.model_name, texts, schema, settings.max_seq_length, settings.num_layers, **shape)
     hidden = settings.hidden_dim or 128
-    defaults = {"hidden_size": hidden, "num_attention_heads": 2, "intermediate_size": 4 * hidden}
+    defaults = {"hidden_size": hidden, "num_attention_heads": 2, "intermediate_size": 4 * hidden, "hidden_act": ACTIVATION}
     shape |= {field: value for field, value in defaults.items() if shape[field] is None}
     return from_scratch(texts, schema, settings.max_seq_length, num_hidden_layers=settings.num_layers, **shape)
 
@@ -137,8 +150,9 @@ def from_checkpoint(
     """
     encoder, tokenizer = load_checkpoint(name)
     source = encoder.config
+    is_ours = source.model_type == UltraLightConfig.model_type
     _check_fit(name, source, max_seq_length, num_hidden_layers, shape)
-    if source.model_type == UltraLightConfig.model_type:
+    if is_ours:
         fitted, rows = extend_tokenizer(tokenizer, texts, max_seq_length)
     else:
         fitted, rows = prune_tokenizer(tokenizer, texts, max_seq_length)
@@ -146,7 +160,7 @@ def from_checkpoint(
     config = UltraLightConfig(
         **{field: getattr(source, field) for field in _FOLLOWED if hasattr(source, field)},
         embedding_size=shape.pop("embedding_size", None) or getattr(source, "embedding_size", source.hidden_size),
-        hidden_act=shape.pop("hidden_act", None) or source.hidden_act,
+        hidden_act=shape.pop("hidden_act", None) or (ACTIVATION if is_ours else source.hidden_act),
         vocab_size=len(fitted),
         initializer_range=initializer_range(source.hidden_size),
         num_hidden_layers=num_hidden_layers,
@@ -204,9 +218,26 @@ def _check_fit(name: str, source: Any, max_seq_length: int, num_hidden_layers: i
     widest = getattr(source, "embedding_size", source.hidden_size)
     if (shape.get("embedding_size") or widest) > widest:
         raise InputError(f"--embedding_dim {shape['embedding_size']}: {name} has {widest}; accepted: at most that")
-    for field in shape.keys() & set(_FOLLOWED):
-        if shape[field] not in (None, getattr(source, field)):
-            raise InputError(f"{field}={shape[field]}: {name} has {getattr(source, field)}; leave it out, it follows the checkpoint")
+    refuse_other_shape(name, source, {field: asked for field, asked in shape.items() if field in _FOLLOWED})
+
+
+def refuse_other_shape(name: str, source: PretrainedConfig, shape: dict[str, Any]) -> None:
+    """Compares what was asked for with what a checkpoint has.
+
+    Args:
+        name: of the checkpoint.
+        source: its configuration.
+        shape: fields of a configuration, None where nothing was asked for.
+
+    Raises:
+        InputError: lists what contradicts the checkpoint.
+    """
+    problems = Problems("settings")
+    for field, asked in shape.items():
+        has = getattr(source, field)
+        if asked not in (None, has):
+            problems.add(f"--{SETTINGS_OF.get(field, field)} {asked}", f"{name} has {has}; leave it out, it follows the checkpoint")
+    problems.raise_if_any()
 
 
 def _copy_weights(encoder: BertModel, model: UltraLightForImplicitLabelPrediction, rows: list[int], positions: int) -> None:

@@ -1,16 +1,19 @@
-"""Which n-grams get a row of the table: those that tell most about the labels, each at one of the places where it is looked for."""
+"""Which n-grams get a row of the table: the most frequent ones of a text, or those that tell most about the labels.
+
+Each has its row at one of the places where it is looked for.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from torch import nn
 
-from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction
+from modeling_ultralight import NgramEmbedding, UltraLightForImplicitLabelPrediction, UltraLightForMaskedLM
 from ultralight.evidence import Evidence
 from ultralight.progress import progress
 
@@ -22,13 +25,34 @@ TINY = 1e-12
 def select_ngrams(model: UltraLightForImplicitLabelPrediction, evidence: Evidence, count: int) -> None:
     """Replaces a model's table of n-grams by one that holds those that tell most about the labels, in place.
 
-    They begin as what the table before gave them, or at random where there was none. An n-gram counts if two queries hold it; how much
-    it tells is its chi-square statistic (Yang and Pedersen, 1997), summed over the labels.
+    An n-gram counts if two queries hold it; how much it tells is its chi-square statistic (Yang and Pedersen, 1997), summed over the
+    labels.
 
     Args:
         model: not trained on the labels yet.
         evidence: what to choose them by.
         count: rows of the new table; 0: none.
+    """
+    _choose(model, count, lambda table: ranked_ngrams(table, evidence))
+
+
+def select_frequent_ngrams(model: UltraLightForMaskedLM, lines: Iterable[Sequence[int]], count: int) -> None:
+    """Replaces an encoder's table of n-grams by one that holds the most frequent ones, in place.
+
+    Args:
+        model: to be pre-trained.
+        lines: token ids of text as it will be read.
+        count: rows of the new table.
+    """
+    _choose(model, count, lambda table: frequent_ngrams(table, lines))
+
+
+def _choose(
+    model: UltraLightForImplicitLabelPrediction | UltraLightForMaskedLM, count: int, ranked: Callable[[NgramEmbedding], np.ndarray]
+) -> None:
+    """Gives the n-grams that `ranked` names, the best first, rows of their own: as many as there are `count` rows for.
+
+    They begin as what the table before gave them, or at random where there was none.
     """
     config, embeddings = model.config, model.bert.embeddings
     before = embeddings.ngram_embeddings
@@ -38,7 +62,7 @@ def select_ngrams(model: UltraLightForImplicitLabelPrediction, evidence: Evidenc
         return
     table = NgramEmbedding(config)
     nn.init.zeros_(table.weight)
-    keys = ranked_ngrams(table, evidence)
+    keys = ranked(table)
     holders = torch.from_numpy(seat((keys % count).tolist(), count))
     taken = torch.nonzero(holders != NOBODY).squeeze(-1)
     own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
@@ -50,6 +74,14 @@ def select_ngrams(model: UltraLightForImplicitLabelPrediction, evidence: Evidenc
         else:
             table.weight[taken] = before.eval().look_up(own_keys)
     embeddings.ngram_embeddings = table.train(model.training)
+
+
+def frequent_ngrams(table: NgramEmbedding, lines: Iterable[Sequence[int]]) -> np.ndarray:
+    """Keys (n-grams, hashes) by which the table looks for the n-grams of some text; the most frequent one comes first."""
+    met = [table.keys(torch.tensor(line)[None]).reshape(-1, table.hashes) for line in progress(lines, "counting n-grams", "lines")]
+    keys, counts = np.unique(torch.cat(met).numpy(), axis=0, return_counts=True)
+    repeated = counts > 1
+    return keys[repeated][np.argsort(-counts[repeated], kind="stable")]
 
 
 def ranked_ngrams(table: NgramEmbedding, evidence: Evidence) -> np.ndarray:

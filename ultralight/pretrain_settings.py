@@ -47,16 +47,20 @@ class EncoderSettings:
         SCRATCH,
         "encoder to go on from, with its tokenizer and its shape, a folder or Hub id; base: the one in base/; scratch: random weights",
     )
-    max_seq_length: int = flag(64, "longest line in tokens, longer ones are cut")
-    vocab_size: int = flag(3400, "rows of the vocabulary")
+    max_seq_length: int | None = flag(None, "longest line in tokens, longer ones are cut; default: 64")
+    vocab_size: int | None = flag(None, "rows of the vocabulary; default: 3,400")
     embedding_dim: int | None = flag(None, "width of the token embeddings, widened to hidden_dim by a matrix; default: hidden_dim")
-    ngram_rows: int = flag(0, "rows of a table of hashed n-grams that is added to the token embeddings, a prime; 0: none")
-    ngram_sizes: list[int] = field(default_factory=lambda: [2], metadata={"help": "which n-grams are looked up there: 2, 3 or both"})
-    num_layers: int = flag(2, "encoder layers")
-    hidden_dim: int = flag(128, "width of the encoder")
-    num_heads: int = flag(2, "attention heads a layer")
+    ngram_rows: int | None = flag(
+        None,
+        "the most frequent n-grams of the texts get so many embeddings of their own, which are added to the tokens' (a prime places them"
+        " best); 0: none; default: none; of an encoder to go on from, those it has, or as many others as this says",
+    )
+    ngram_sizes: list[int] | None = field(default=None, metadata={"help": "which n-grams: of 2 tokens, 3 or both; default: 2"})
+    num_layers: int | None = flag(None, "encoder layers; default: 2")
+    hidden_dim: int | None = flag(None, "width of the encoder; default: 128")
+    num_heads: int | None = flag(None, "attention heads a layer; default: 2")
     intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim")
-    dropout: float = flag(0.0, "dropout; text is plenty, a tiny encoder does not overfit it")
+    dropout: float | None = flag(None, "dropout; default: 0, text is plenty, a tiny encoder does not overfit it")
 
 
 @dataclass
@@ -90,8 +94,8 @@ class PretrainSettings(MaskedTrainingSettings, EncoderSettings, TextSettings, Sc
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for name in ("num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("vocab_size", "num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
         if not 0 < self.mask_share < 1:
             problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, TrainingArguments, set_seed
 
@@ -16,10 +18,11 @@ from modeling_ultralight import UltraLightForMaskedLM
 from ultralight.batching import ShuffledBuckets
 from ultralight.corpus import corpus_files, forbidden_texts, held_out_lines, iter_lines, parse_weights, training_lines
 from ultralight.masking import SpanMasking
-from ultralight.model_builder import build, initializer_range, load_checkpoint
+from ultralight.model_builder import SETTINGS_OF, build, initializer_range, load_checkpoint, refuse_other_shape
+from ultralight.ngrams import select_frequent_ngrams
 from ultralight.plots import save_pretraining_curve
 from ultralight.pretrain_settings import PretrainSettings
-from ultralight.problems import InputError, Problems
+from ultralight.problems import InputError
 from ultralight.progress import progress
 from ultralight.report import write_metrics
 from ultralight.reporting import show_training
@@ -28,6 +31,8 @@ from ultralight.training import find_checkpoint, remove_checkpoints, use_process
 from ultralight.vocabulary import build_tokenizer, save_compact
 
 HELD_OUT_LINES = 2000
+# From which the most frequent n-grams are taken.
+COUNTED_LINES = 300_000
 WARMUP = 0.02
 
 
@@ -86,6 +91,9 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     arguments = _training_arguments(settings)
     with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote
         rows = training_lines(files, weights, forbidden, tokenizer, settings.num_proc)
+    if settings.ngram_rows is not None and settings.ngram_rows != model.config.ngram_rows:
+        drawn = ShuffledBuckets(rows["length"][:], settings.batch_size, settings.seed, np.array(rows["weight"][:]))
+        select_frequent_ngrams(model, rows.select(list(islice(drawn, COUNTED_LINES)))["input_ids"], settings.ngram_rows)
     trainer = PretrainingTrainer(
         model=model,
         args=arguments,
@@ -106,9 +114,20 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
 
 
 def _begin(settings: PretrainSettings, files: Sequence[Path]) -> tuple[UltraLightForMaskedLM, PreTrainedTokenizerFast]:
+    shape = _SHAPE | {field: asked for field, asked in _asked_shape(settings).items() if asked is not None}
     lines = (line for file in files for line in iter_lines(file))
-    tokenizer = build_tokenizer(progress(lines, "counting characters", "lines"), settings.max_seq_length, settings.vocab_size)
-    return build(UltraLightForMaskedLM, _config(settings, tokenizer)), tokenizer
+    tokenizer = build_tokenizer(progress(lines, "counting characters", "lines"), shape["max_seq_length"], shape["vocab_size"])
+    shape["vocab_size"] = len(tokenizer)  # the texts may hold fewer characters
+    shape["intermediate_size"] = shape["intermediate_size"] or 4 * shape["hidden_size"]
+    config = UltraLightConfig(
+        **shape,
+        type_vocab_size=1,
+        initializer_range=initializer_range(shape["hidden_size"]),
+        attention_probs_dropout_prob=shape["hidden_dropout_prob"],
+        max_position_embeddings=shape["max_seq_length"],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return build(UltraLightForMaskedLM, config), tokenizer
 
 
 def _go_on(settings: PretrainSettings) -> tuple[UltraLightForMaskedLM, PreTrainedTokenizerFast]:
@@ -117,45 +136,28 @@ def _go_on(settings: PretrainSettings) -> tuple[UltraLightForMaskedLM, PreTraine
     config = encoder.config
     if config.model_type != UltraLightConfig.model_type:
         raise InputError(f"--model_name {name}: a {config.model_type} model; accepted: an encoder that pretrain.py made")
-    problems, defaults = Problems("settings"), PretrainSettings(corpus=settings.corpus)
-    for setting, field in _SHAPE.items():
-        asked = getattr(settings, setting)
-        if asked not in (getattr(defaults, setting), getattr(config, field)):
-            problems.add(f"--{setting} {asked}", f"{name} has {getattr(config, field)}; leave it out, it follows the encoder")
-    problems.raise_if_any()
+    refuse_other_shape(name, config, _asked_shape(settings))
     model = build(UltraLightForMaskedLM, config)
     model.bert.load_state_dict(encoder.state_dict())
     return model, tokenizer
 
 
-# Settings of an encoder's shape, which one to go on from decides, and what its configuration calls them.
-_SHAPE = {
-    "max_seq_length": "max_seq_length",
-    "vocab_size": "vocab_size",
-    "embedding_dim": "embedding_size",
-    "ngram_rows": "ngram_rows",
-    "ngram_sizes": "ngram_sizes",
-    "num_layers": "num_hidden_layers",
-    "hidden_dim": "hidden_size",
-    "num_heads": "num_attention_heads",
-    "intermediate_dim": "intermediate_size",
-    "dropout": "hidden_dropout_prob",
+# What an encoder is like if nothing else is asked for; one to go on from has its own.
+_SHAPE: dict[str, Any] = {
+    "vocab_size": 3400,
+    "max_seq_length": 64,
+    "ngram_sizes": [2],
+    "embedding_size": None,
+    "num_hidden_layers": 2,
+    "hidden_size": 128,
+    "num_attention_heads": 2,
+    "intermediate_size": None,
+    "hidden_dropout_prob": 0.0,
 }
 
 
-def _config(settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast) -> UltraLightConfig:
-    shape = {field: getattr(settings, setting) for setting, field in _SHAPE.items()}
-    # The texts may hold fewer characters than there may be rows.
-    shape["vocab_size"] = len(tokenizer)
-    shape["intermediate_size"] = settings.intermediate_dim or 4 * settings.hidden_dim
-    return UltraLightConfig(
-        **shape,
-        type_vocab_size=1,
-        initializer_range=initializer_range(settings.hidden_dim),
-        attention_probs_dropout_prob=settings.dropout,
-        max_position_embeddings=settings.max_seq_length,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+def _asked_shape(settings: PretrainSettings) -> dict[str, Any]:
+    return {field: getattr(settings, SETTINGS_OF.get(field, field)) for field in _SHAPE}
 
 
 def _training_arguments(settings: PretrainSettings) -> TrainingArguments:

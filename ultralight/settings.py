@@ -107,13 +107,13 @@ class ModelSettings:
     ngram_rows: int | None = flag(
         None,
         "pairs of neighbouring tokens that get an embedding of their own, those that tell most about the labels (a prime places them best);"
-        " 0: none; default: 3,821 on top of base, otherwise the checkpoint's own table",
+        " 0: none; default: the checkpoint's own table, or 3,821 where that has more, as base has",
     )
     num_heads: int | None = flag(None, "attention heads a layer; default: 2, or the checkpoint's")
     intermediate_dim: int | None = flag(None, "width of the feed-forward part; default: 4 x hidden_dim, or the checkpoint's")
     activation: str | None = flag(
         None,
-        "of the feed-forward part; default: relu, which costs nothing in the deployed graph, or, of a checkpoint other than base, its own",
+        "of the feed-forward part; default: relu, which costs nothing in the deployed graph, or, of a BERT checkpoint, its own",
         choices=["relu", "gelu"],
     )
     pooling: str = flag("mean+max", "how tokens become a query vector: cls, mean or max, or several joined by +")
