@@ -62,7 +62,7 @@ def test_lengths_are_those_of_queries():
     assert min(lengths) >= 4
     assert max(lengths) <= 70
     assert sum(length <= 10 for length in lengths) / len(lengths) > 0.1
-    assert sum(length > 25 for length in lengths) / len(lengths) > 0.2
+    assert sum(length > 30 for length in lengths) / len(lengths) > 0.1
 
 
 def test_no_two_queries_are_alike():
