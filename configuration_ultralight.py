@@ -28,10 +28,9 @@ class UltraLightConfig(PretrainedConfig):
         vocab_size: rows of the token-embedding table.
         embedding_size: width of the token embeddings, which a matrix widens to `hidden_size` (Lan et al., 2020, "ALBERT"); None: as
             wide as the encoder, without that matrix.
-        ngram_rows: rows of the table of hashed n-grams that is added to the token embeddings; 0: none.
+        ngram_rows: rows of the table of n-grams that is added to the token embeddings, each with one of its own; 0: none.
         ngram_sizes: which n-grams are looked up there, of 2 and 3 tokens.
-        ngram_hashes: rows that are added up for each n-gram: two n-grams are taken for the same only if they share all.
-        ngram_selection: rows belong to n-grams that were chosen for a task, each to one, and other n-grams have none.
+        ngram_hashes: rows where an n-gram may stand.
         embedding_bits: bits, 4 or 8, in which token and n-gram embeddings will be deployed; training rounds what it reads to them.
         layer_bits: the same of the weights of the encoder's layers, with a scale for each output; 8 need no such training.
         hidden_size: width of the encoder.
@@ -64,7 +63,6 @@ class UltraLightConfig(PretrainedConfig):
         ngram_rows: int = 0,
         ngram_sizes: Sequence[int] = (2,),
         ngram_hashes: int = 2,
-        ngram_selection: bool = False,
         embedding_bits: int = 8,
         layer_bits: int = 8,
         hidden_size: int = 128,
@@ -104,7 +102,6 @@ class UltraLightConfig(PretrainedConfig):
         self.ngram_rows = ngram_rows
         self.ngram_sizes = list(ngram_sizes)
         self.ngram_hashes = ngram_hashes
-        self.ngram_selection = ngram_selection
         self.embedding_bits = embedding_bits
         self.layer_bits = layer_bits
         self.hidden_size = hidden_size

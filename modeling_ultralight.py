@@ -61,14 +61,12 @@ def round_rows(rows: Tensor, bits: int) -> Tensor:
 
 
 class NgramEmbedding(nn.Embedding):
-    """One table for n-grams of tokens, read at hashed rows (Svenstrup et al., 2017, "Hash Embeddings").
+    """A row for each of the n-grams of tokens that were chosen for it; others have none.
 
-    It gives a small encoder the words and phrases that characters alone would have to be composed to. The hashes are
-    linear in the token ids, modulo the number of rows (Carter and Wegman, 1979): two operators of a graph.
-
-    A general encoder lets all n-grams share the rows, and adds up those of an n-gram's hashes. A model for a task has rows for
-    the n-grams that were chosen for it: each is found at one of its hashes (Pagh and Rodler, 2004, "Cuckoo hashing"), and others
-    have none. `owners` then holds the key of the n-gram that each row belongs to; row 0, which is zero, belongs to nobody.
+    It gives a small encoder the words and phrases that characters alone would have to be composed to. An n-gram is found at one
+    of its hashes (Pagh and Rodler, 2004, "Cuckoo hashing"), which are linear in the token ids, modulo the number of rows (Carter and
+    Wegman, 1979): two operators of a graph. `owners` holds the key of the n-gram that each row belongs to; row 0, which is zero,
+    belongs to nobody.
     """
 
     # Factors of the last, the one before and the one before that token; a row of factors for each hash.
@@ -76,23 +74,22 @@ class NgramEmbedding(nn.Embedding):
     NOBODY = -1
 
     def __init__(self, config: UltraLightConfig) -> None:
-        super().__init__(config.ngram_rows, config.embedding_size, padding_idx=0 if config.ngram_selection else None)
+        super().__init__(config.ngram_rows, config.embedding_size, padding_idx=0)
         self.sizes, self.hashes = config.ngram_sizes, config.ngram_hashes
         hashes = [(size, factors) for size in self.sizes for factors in self.FACTORS[: self.hashes]]
         # One column for each hash; an n-gram shorter than the longest ignores the tokens further back.
         self.factors = [[factors[back] * (back < size) for size, factors in hashes] for back in range(max(self.sizes))]
         self.offsets = [size for size, _ in hashes]
         self.bits = config.embedding_bits
-        self.owners: Tensor | None
-        owners = torch.full((config.ngram_rows,), self.NOBODY)
-        self.register_buffer("owners", owners if config.ngram_selection else None)
+        self.owners: Tensor
+        self.register_buffer("owners", torch.full((config.ngram_rows,), self.NOBODY))
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Sum of the vectors of the n-grams that end at each token (batch, seq_len, embedding_size), from ids (batch, seq_len)."""
         return self.look_up(self.keys(input_ids))
 
     def rows(self, input_ids: Tensor) -> tuple[Tensor, ...]:
-        """Rows that are added up for each token, one tensor (batch, seq_len) for each summand, from ids (batch, seq_len)."""
+        """Rows of the n-grams that end at each token, one tensor (batch, seq_len) for each size, from ids (batch, seq_len)."""
         return self._find(self.keys(input_ids))
 
     def keys(self, input_ids: Tensor) -> Tensor:
@@ -110,8 +107,6 @@ class NgramEmbedding(nn.Embedding):
 
     def _find(self, keys: Tensor) -> tuple[Tensor, ...]:
         rows = keys % self.num_embeddings
-        if self.owners is None:
-            return rows.unbind(-1)
         # Of an n-gram's rows one at most is its own, the others count as row 0.
         own = torch.where(self.owners[rows] == keys, rows, 0)
         by_size = own.split(self.hashes, dim=-1) if len(self.sizes) > 1 else (own,)
@@ -145,7 +140,7 @@ def _round_layers(encoder: nn.Module) -> None:
 
 
 class UltraLightEmbeddings(BertEmbeddings):
-    """BERT's embeddings, narrower than the encoder where configured, and with hashed n-grams."""
+    """BERT's embeddings, narrower than the encoder where configured, and with n-grams."""
 
     def __init__(self, config: UltraLightConfig) -> None:
         super().__init__(config)
@@ -332,7 +327,7 @@ class LinearPart(nn.Module):
         self.share = config.linear_share
         # Scores against absence, which need no column for an absent value.
         self.register_buffer("tokens", torch.zeros(config.vocab_size, sum(sizes) - len(sizes)))
-        self.register_buffer("ngrams", torch.zeros(config.ngram_rows * config.ngram_selection, sum(sizes) - len(sizes)))
+        self.register_buffer("ngrams", torch.zeros(config.ngram_rows, sum(sizes) - len(sizes)))
         self.register_buffer("bias", torch.zeros(sum(sizes)))
         widest, cells, before = max(sizes), [], 0
         for size in sizes:
@@ -435,7 +430,7 @@ class UltraLightForImplicitLabelPrediction(_UltraLightMixin, BertPreTrainedModel
     def chosen_ngrams(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         """Rows (batch, seq_len) of the chosen n-grams that end at each token, one tensor for each size; 0 for others."""
         table = self.bert.embeddings.ngram_embeddings
-        return () if table is None or table.owners is None else table.rows(input_ids)
+        return () if table is None else table.rows(input_ids)
 
     def _mask(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """True for tokens, False for padding (batch, seq_len)."""

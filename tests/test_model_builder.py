@@ -70,8 +70,7 @@ def test_of_a_general_encoders_ngrams_a_task_has_the_telling_ones(schema):
 @torch.inference_mode()
 def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
     shape = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 2}
-    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, ngram_rows=11, **shape)
-    first.bert.embeddings.ngram_embeddings.weight.normal_()
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, **shape)
     first.bert.save_pretrained(tmp_path / "base_encoder")
     tokenizer.save_pretrained(tmp_path / "base_encoder")
     second, larger = from_checkpoint(
@@ -89,9 +88,9 @@ def test_an_ultralight_encoder_is_a_checkpoint_too(schema, tmp_path):
 
 @torch.inference_mode()
 def test_chosen_ngrams_are_taken_over(schema, tmp_path):
-    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, hidden_size=16, num_attention_heads=2, ngram_rows=11)
-    first.bert.embeddings.ngram_embeddings.weight.normal_()
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, hidden_size=16, num_attention_heads=2)
     select_ngrams(first, gather_evidence(tokenizer, ROWS, schema), 23)
+    assert first.bert.embeddings.ngram_embeddings.weight.any()
     first.bert.save_pretrained(tmp_path / "fitted_encoder")
     tokenizer.save_pretrained(tmp_path / "fitted_encoder")
     second, _ = from_checkpoint(str(tmp_path / "fitted_encoder"), TEXTS, schema, 12, 2)
@@ -101,9 +100,9 @@ def test_chosen_ngrams_are_taken_over(schema, tmp_path):
 
 @torch.inference_mode()
 def test_narrower_embeddings_are_the_nearest_ones(schema, tmp_path):
-    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, ngram_rows=11, hidden_size=16, num_attention_heads=2)
+    first, tokenizer = from_scratch(TEXTS, schema, 12, embedding_size=8, hidden_size=16, num_attention_heads=2)
+    select_ngrams(first, gather_evidence(tokenizer, ROWS, schema), 23)
     own = first.bert.embeddings
-    own.ngram_embeddings.weight.normal_()
     for table in (own.word_embeddings, own.ngram_embeddings):
         table.weight[:, 3:] = 0  # rank 3: three columns hold it all
     own.widening.weight.normal_()

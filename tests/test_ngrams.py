@@ -37,8 +37,8 @@ def test_the_first_ngrams_get_a_place_before_the_others(case):
 @pytest.fixture
 def made(schema):
     rows = {"query": [row["query"] for row in ROWS], "labels": [schema.encode(row["labels"]) for row in ROWS]}
-    model, tokenizer = from_scratch(rows["query"], schema, 12, ngram_rows=101, **SHAPE)
-    model.bert.embeddings.ngram_embeddings.weight.data.normal_()
+    model, tokenizer = from_scratch(rows["query"], schema, 12, **SHAPE)
+    select_ngrams(model, gather_evidence(tokenizer, rows, schema), 401)
     return model.eval(), tokenizer, rows
 
 
@@ -64,8 +64,7 @@ def test_chosen_ngrams_begin_as_what_they_were_and_others_say_nothing(made, sche
 def test_the_most_frequent_ngrams_get_rows_of_their_own():
     pairs = [(first, second) for first in range(10, 20) for second in range(10, 20)]
     lines = [pair for rank, pair in enumerate(pairs) for _ in range(120 - rank)]
-    model = build(UltraLightForMaskedLM, UltraLightConfig(vocab_size=30, ngram_rows=11, num_hidden_layers=1))
-    model.bert.embeddings.ngram_embeddings.weight.fill_(1)
+    model = build(UltraLightForMaskedLM, UltraLightConfig(vocab_size=30, num_hidden_layers=1))
     select_frequent_ngrams(model, lines, 41)
     table = model.bert.embeddings.ngram_embeddings
     chosen = [bool(table(torch.tensor([pair]))[0, 1].any()) for pair in pairs]

@@ -117,6 +117,7 @@ def test_the_script_writes_an_encoder_that_training_starts_from(corpus, orders, 
     encoder = AutoModel.from_pretrained(folder, trust_remote_code=True)
     assert (folder / "pretraining.png").stat().st_size > 1000
     assert encoder.config.vocab_size == len(AutoTokenizer.from_pretrained(folder)) == 500
+    assert (encoder.embeddings.ngram_embeddings.owners != -1).sum() > 90, "the most frequent pairs have a row each"
     small = {
         name: SMALL_MODEL[name] for name in ("max_seq_length", "projection_dim", "batch_size", "learning_rate", "early_stopping_patience")
     }

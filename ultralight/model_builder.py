@@ -184,7 +184,6 @@ _FOLLOWED = (
     "ngram_rows",
     "ngram_sizes",
     "ngram_hashes",
-    "ngram_selection",
 )
 
 

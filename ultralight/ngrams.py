@@ -56,7 +56,7 @@ def _choose(
     """
     config, embeddings = model.config, model.bert.embeddings
     before = embeddings.ngram_embeddings
-    config.ngram_rows, config.ngram_selection = count, count > 0
+    config.ngram_rows = count
     if not count:
         embeddings.ngram_embeddings = None
         return
@@ -66,7 +66,6 @@ def _choose(
     holders = torch.from_numpy(seat((keys % count).tolist(), count))
     taken = torch.nonzero(holders != NOBODY).squeeze(-1)
     own_keys = torch.from_numpy(keys)[holders[taken]]  # (taken rows, hashes)
-    assert table.owners is not None
     table.owners[taken] = torch.where(own_keys % count == taken.unsqueeze(-1), own_keys, NOBODY).amax(-1)
     with torch.no_grad():
         if before is None:

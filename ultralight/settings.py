@@ -314,8 +314,7 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
             fewest = 1
         epoch = rows / self.batch_size
         epochs, most_steps = (EPOCHS, MOST_STEPS) if self.num_layers else (EPOCHS_WITHOUT_LAYERS, MOST_STEPS_WITHOUT_LAYERS)
-        steps = min(most_steps, max(LEAST_STEPS, epochs * epoch))
-        return min(most, max(fewest, round(steps / epoch)))
+        return min(most, max(fewest, round(LEAST_STEPS / epoch), min(epochs, int(most_steps / epoch))))
 
     def steps_for(self, rows: int) -> int:
         """Training steps at most for a number of training rows."""
