@@ -96,7 +96,7 @@ def test_a_stranger_loads_the_folder_with_transformers_4(trained, tmp_path):
 @pytest.mark.slow
 def test_a_stranger_loads_the_folder_with_transformers_5(trained, transformers_5, tmp_path):
     assert check_loading(trained[0], tmp_path, transformers_5)["version"].startswith("5.")
-    # The shipped model too, whose hashed n-grams begin at zero and must not end there.
+    # The shipped model too, whose n-grams begin at zero and must not end there.
     shown = run_script(*transformers_5, "-c", SHIPPED, HF_MODULES_CACHE=str(tmp_path / "shipped_modules"))
     assert shown.returncode == 0, shown.stderr[-3000:]
     here = run_script("-c", SHIPPED, HF_MODULES_CACHE=str(tmp_path / "modules_here"))

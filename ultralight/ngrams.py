@@ -77,7 +77,7 @@ def _choose(
 
 def frequent_ngrams(table: NgramEmbedding, lines: Iterable[Sequence[int]]) -> np.ndarray:
     """Keys (n-grams, hashes) by which the table looks for the n-grams of some text; the most frequent one comes first."""
-    met = [table.keys(torch.tensor(line)[None]).reshape(-1, table.hashes) for line in progress(lines, "counting n-grams", "lines")]
+    met = [_keys_of(table, line) for line in progress(lines, "counting n-grams", "lines")]
     keys, counts = np.unique(torch.cat(met).numpy(), axis=0, return_counts=True)
     repeated = counts > 1
     return keys[repeated][np.argsort(-counts[repeated], kind="stable")]
@@ -87,7 +87,7 @@ def ranked_ngrams(table: NgramEmbedding, evidence: Evidence) -> np.ndarray:
     """Keys (n-grams, hashes) by which the table looks for the n-grams of the queries; what tells most about the values comes first."""
 
     def keys_of(query: Sequence[int]) -> list[tuple[int, ...]]:
-        return [tuple(ngram) for ngram in table.keys(torch.tensor(query)[None]).reshape(-1, table.hashes).tolist()]
+        return [tuple(ngram) for ngram in _keys_of(table, query).tolist()]
 
     counter = CountVectorizer(analyzer=keys_of, binary=True)
     present = counter.fit_transform(progress(evidence.ids, "choosing n-grams", "queries"))
@@ -100,6 +100,11 @@ def ranked_ngrams(table: NgramEmbedding, evidence: Evidence) -> np.ndarray:
     expected = np.outer(values.mean(axis=0), present[:, repeated].sum(axis=0))
     statistic = ((observed - expected) ** 2 / np.maximum(expected, TINY)).sum(axis=0)
     return keys[np.argsort(-statistic, kind="stable")]
+
+
+def _keys_of(table: NgramEmbedding, ids: Sequence[int]) -> torch.Tensor:
+    """Keys of the n-grams of one text (n-grams, hashes), from its token ids."""
+    return table.keys(torch.tensor(ids)[None]).reshape(-1, table.hashes)
 
 
 def seat(places: Sequence[Sequence[int]], rows: int) -> np.ndarray:

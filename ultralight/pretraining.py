@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+from datasets import Dataset
 from transformers import PreTrainedTokenizerFast, Trainer, TrainerControl, TrainingArguments, set_seed
 
 from configuration_ultralight import UltraLightConfig
@@ -45,9 +45,8 @@ class PretrainingTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> ShuffledBuckets:
         """Lines in batches of like length."""
-        columns = (self.train_dataset if train_dataset is None else train_dataset).with_format("numpy")
-        size = self.args.train_batch_size * self.args.world_size
-        return ShuffledBuckets(columns["length"][:], size, self.args.seed, columns["weight"][:])
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return _drawn(rows, self.args.train_batch_size * self.args.world_size, self.args.seed)
 
     def evaluate(self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> dict[str, float]:
         """Loss, perplexity and accuracy on the masked tokens of the held-out lines."""
@@ -92,8 +91,8 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     with arguments.main_process_first(desc="tokenising the corpus"):  # the other processes read what it wrote
         rows = training_lines(files, weights, forbidden, tokenizer, settings.num_proc)
     if settings.ngram_rows is not None and settings.ngram_rows != model.config.ngram_rows:
-        drawn = ShuffledBuckets(rows["length"][:], settings.batch_size, settings.seed, np.array(rows["weight"][:]))
-        select_frequent_ngrams(model, rows.select(list(islice(drawn, COUNTED_LINES)))["input_ids"], settings.ngram_rows)
+        counted = islice(_drawn(rows, settings.batch_size, settings.seed), COUNTED_LINES)
+        select_frequent_ngrams(model, rows.select(list(counted))["input_ids"], settings.ngram_rows)
     trainer = PretrainingTrainer(
         model=model,
         args=arguments,
@@ -111,6 +110,12 @@ def run_pretraining(settings: PretrainSettings) -> dict[str, Any]:
     report = _save(trainer, tokenizer, settings, metrics)
     remove_checkpoints(trainer)
     return report
+
+
+def _drawn(rows: Dataset, batch_size: int, seed: int) -> ShuffledBuckets:
+    """Indices of lines, drawn by the weight of their file, in batches of like length."""
+    columns = rows.with_format("numpy")
+    return ShuffledBuckets(columns["length"][:], batch_size, seed, columns["weight"][:])
 
 
 def _begin(settings: PretrainSettings, files: Sequence[Path]) -> tuple[UltraLightForMaskedLM, PreTrainedTokenizerFast]:
