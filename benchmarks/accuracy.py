@@ -74,8 +74,9 @@ def measure(dataset: str, settings: TrainSettings, seeds: list[int]) -> Iterator
 def linear_scores(splits: DatasetDict, schema: LabelSchema, part: str) -> dict[str, float]:
     """Scores of the linear model on a split; its thresholds are tuned on the validation split."""
     linear = LinearClassifier(schema).fit(splits["train"]["query"][:], np.array(splits["train"]["labels"]))
-    tuned = tune_thresholds(linear.probabilities(splits["validation"]["query"][:]), np.array(splits["validation"]["labels"]), schema)
-    chosen = decide_by(tuned, linear.probabilities(splits[part]["query"][:]), schema)
+    said = {name: linear.probabilities(splits[name]["query"][:]) for name in {"validation", part}}
+    tuned = tune_thresholds(said["validation"], np.array(splits["validation"]["labels"]), schema)
+    chosen = decide_by(tuned, said[part], schema)
     return overall(score(chosen, np.array(splits[part]["labels"]), schema))
 
 

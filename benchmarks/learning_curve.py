@@ -14,13 +14,11 @@ from typing import Any
 
 import numpy as np
 from datasets import DatasetDict
-from transformers import set_seed
 
 from benchmarks.accuracy import RESULTS, linear_scores
 from ultralight.command_line import add_output_flags, make_parser, run_command
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.files import write_text
-from ultralight.model_builder import make_model
 from ultralight.plots import save_learning_curve
 from ultralight.problems import InputError
 from ultralight.progress import progress
@@ -84,11 +82,9 @@ def subset(splits: DatasetDict, size: str, seed: int) -> DatasetDict:
 def score_network(splits: DatasetDict, schema: LabelSchema, settings: TrainSettings) -> dict[str, float]:
     """Trains, goes on with an interrupted training, and scores on the validation split."""
     lesson = prepare_lesson(splits, schema, settings) if settings.distillation else None
-    set_seed(settings.seed)
-    model, tokenizer = make_model(settings, splits["train"], schema, lesson)
-    trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
+    trainer = make_trainer(splits, schema, settings, lesson)
     run_training(trainer)
-    answer = trainer.predict(tokenize(splits["validation"], tokenizer, settings))
+    answer = trainer.predict(tokenize(splits["validation"], trainer.processing_class, settings))
     probabilities, references = 1 / (1 + np.exp(-np.asarray(answer.predictions))), np.asarray(answer.label_ids)
     thresholds = tune_thresholds(probabilities, references, schema)
     scores = overall(score(decide_by(thresholds, probabilities, schema), references, schema))

@@ -12,11 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from transformers import TrainerCallback, set_seed
+from transformers import TrainerCallback
 
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.files import write_text
-from ultralight.model_builder import make_model
 from ultralight.progress import progress
 from ultralight.records import locate_splits
 from ultralight.schema import LABELS_FILE, LabelSchema
@@ -80,10 +79,8 @@ def _measure(size: int, dataset: str, settings: TrainSettings, folder: Path) -> 
     # Pairs may say otherwise than a query that reads the same.
     splits, _ = load_splits(str(folder), schema, contradictions="first")
     marks.append(time.perf_counter())
-    set_seed(settings.seed)
     short = dataclasses.replace(settings, epochs=None, steps=WARM_UP + TIMED, early_stopping_patience=0)
-    model, tokenizer = make_model(short, splits["train"], schema)
-    trainer = make_trainer(model, tokenizer, splits, schema, short)
+    trainer = make_trainer(splits, schema, short)
     trainer.add_callback(clock)
     marks.append(time.perf_counter())
     trainer.train()

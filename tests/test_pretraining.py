@@ -98,6 +98,13 @@ def test_wrong_weights_are_explained(corpus, weights):
         parse_weights(weights, corpus_files([str(corpus)]))
 
 
+def test_settings_out_of_range_are_listed_together():
+    wrong = {"ngram_rows": -1, "max_seq_length": 2, "learning_rate": 0.0, "mask_share": 1.0}
+    with pytest.raises(InputError) as error:
+        PretrainSettings(corpus=["texts"], **wrong)
+    assert all(f"--{name} {value}" in str(error.value) for name, value in wrong.items())
+
+
 def test_a_missing_corpus_is_explained(tmp_path):
     with pytest.raises(InputError, match=r"accepted: a \.txt file"):
         corpus_files([str(tmp_path)])

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, DatasetDict
-from transformers import PreTrainedTokenizerFast, set_seed
+from transformers import PreTrainedTokenizerFast
 from transformers.trainer_utils import PredictionOutput
 
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.hub import push_folder, warn_if_logged_out
-from ultralight.model_builder import make_model
 from ultralight.model_card import write_card
 from ultralight.model_folder import DEPLOYABLE, METRICS_FILE, PLOTS, add_companions
 from ultralight.plots import save_plots
@@ -60,16 +59,15 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
         splits, warnings = load_splits(settings.dataset, schema, split_seed=settings.split_seed, contradictions=settings.contradictions)
     if settings.distillation and lesson is None:
         lesson = prepare_lesson(splits, schema, settings)
-    set_seed(settings.seed)
-    model, tokenizer = make_model(settings, splits["train"], schema, lesson)
-    trainer = make_trainer(model, tokenizer, splits, schema, settings, lesson)
+    trainer = make_trainer(splits, schema, settings, lesson)
+    tokenizer: PreTrainedTokenizerFast = trainer.processing_class
     if trainer.is_world_process_zero():
         for warning in warnings:
             logger.warning("%s", warning)
         if settings.push_to_hub:
             warn_if_logged_out()
         logger.info("%s: %s queries", settings.dataset, ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()))
-        logger.info("%s parameters, %s vocabulary rows", f"{sum(map(torch.numel, model.parameters())):,}", f"{len(tokenizer):,}")
+        logger.info("%s parameters, %s vocabulary rows", f"{sum(map(torch.numel, trainer.model.parameters())):,}", f"{len(tokenizer):,}")
     run_training(trainer)
     answers = {split: trainer.predict(tokenize(splits[split], tokenizer, settings)) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():

@@ -22,6 +22,13 @@ examples:
 
 Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
 
+# What numbers must be at least. [CLS] and [SEP] take two tokens of a line.
+_LEAST = {
+    3: ("max_seq_length",),
+    1: ("vocab_size", "embedding_dim", "num_layers", "hidden_dim", "num_heads", "intermediate_dim", "steps", "batch_size", "num_proc"),
+    0: ("ngram_rows", "weight_decay"),
+}
+
 
 @dataclass
 class TextSettings:
@@ -94,9 +101,14 @@ class PretrainSettings(MaskedTrainingSettings, EncoderSettings, TextSettings, Sc
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for name in ("vocab_size", "num_layers", "hidden_dim", "num_heads", "steps", "batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
+        for least, names in _LEAST.items():
+            for name in names:
+                if getattr(self, name) is not None and getattr(self, name) < least:
+                    problems.add(f"--{name} {getattr(self, name)}", f"accepted: at least {least}")
+        if self.learning_rate <= 0:
+            problems.add(f"--learning_rate {self.learning_rate}", "accepted: above 0")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            problems.add(f"--dropout {self.dropout}", "accepted: at least 0 and below 1")
         if not 0 < self.mask_share < 1:
             problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")
         if not self.corpus:

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from transformers import set_seed
 
 from ultralight.corpus import corpus_files, iter_lines
 from ultralight.distillation import teach
 from ultralight.linear import LinearClassifier
-from ultralight.model_builder import make_model
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 from ultralight.text import text_key
@@ -114,15 +112,13 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
         layer_bits=8,
         report_to=[],
     )
-    set_seed(own.seed)
-    model, tokenizer = make_model(own, parts["train"], schema)
-    trainer = make_trainer(model, tokenizer, parts, schema, own)
+    trainer = make_trainer(parts, schema, own)
     if trainer.is_world_process_zero():
         logger.info("teacher %d of %d", fold + 1, settings.teacher_folds)
     run_training(trainer)
     rows = Dataset.from_dict({"query": asked, "labels": [[UNLABELLED] * len(schema.labels)] * len(asked)})
     trainer.compute_metrics = None
-    logits = np.asarray(trainer.predict(tokenize(rows, tokenizer, own)).predictions)
+    logits = np.asarray(trainer.predict(tokenize(rows, trainer.processing_class, own)).predictions)
     if trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
     return 1 / (1 + np.exp(-logits))

@@ -1,4 +1,4 @@
-"""Training with transformers' Trainer: checked splits and an untrained model in, the best model and its history out."""
+"""Training with transformers' Trainer: checked splits in, the best model and its history out."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    set_seed,
 )
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
-from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import DEFAULT_THRESHOLD, decide
 from ultralight.augmentation import JoiningCollator
 from ultralight.batching import ShuffledBuckets
 from ultralight.distillation import distillation_loss
 from ultralight.files import read_utf8, write_text
+from ultralight.model_builder import make_model
 from ultralight.problems import InputError
 from ultralight.pruning import EmbeddingPruning, prune
 from ultralight.reporting import report_arguments, show_training
@@ -129,25 +130,21 @@ class UltraLightTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-def make_trainer(
-    model: UltraLightForImplicitLabelPrediction,
-    tokenizer: PreTrainedTokenizerFast,
-    splits: DatasetDict,
-    schema: LabelSchema,
-    settings: TrainSettings,
-    lesson: Dataset | None = None,
-) -> UltraLightTrainer:
-    """Sets up training.
+def make_trainer(splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, lesson: Dataset | None = None) -> UltraLightTrainer:
+    """Makes the model that the settings ask for, and sets up its training; the seed decides all that is random from here on.
 
     Args:
-        model: the model to train.
-        tokenizer: its tokenizer.
         splits: "train" and "validation", each with `query` and `labels`; "train" may be `StreamedRows`.
         schema: the labels.
-        settings: how to train.
+        settings: the model, and how to train it.
         lesson: what to train on instead of the "train" split: the same queries, and perhaps more, with the teachers' answers as
             `teacher_probabilities`.
+
+    Raises:
+        InputError: the checkpoint to start from is not as it should be.
     """
+    set_seed(settings.seed)
+    model, tokenizer = make_model(settings, splits["train"], schema, lesson)
     train = tokenize(splits["train"] if lesson is None else lesson, tokenizer, settings)
     if settings.class_balance:
         model.config.class_weights = class_weights(splits["train"]["labels"], schema, settings.class_balance)
