@@ -27,7 +27,7 @@ from ultralight.scores import OVERALL, overall, score
 from ultralight.settings import TrainSettings, assigned_flags, parse_settings
 from ultralight.teachers import prepare_lesson
 from ultralight.thresholds import decide_by, tune_thresholds
-from ultralight.training import make_trainer, remove_checkpoints, run_training, tokenize
+from ultralight.training import make_trainer, remove_checkpoints, run_training
 
 ALL = "all"
 SIZES = ("250", "500", "1000", "2000", "4000", "8000", "16000")
@@ -84,8 +84,7 @@ def score_network(splits: DatasetDict, schema: LabelSchema, settings: TrainSetti
     lesson = prepare_lesson(splits, schema, settings) if settings.distillation else None
     trainer = make_trainer(splits, schema, settings, lesson)
     run_training(trainer)
-    answer = trainer.predict(tokenize(splits["validation"], trainer.processing_class, settings))
-    probabilities, references = 1 / (1 + np.exp(-np.asarray(answer.predictions))), np.asarray(answer.label_ids)
+    probabilities, references = trainer.ask(splits["validation"])
     thresholds = tune_thresholds(probabilities, references, schema)
     scores = overall(score(decide_by(thresholds, probabilities, schema), references, schema))
     remove_checkpoints(trainer)

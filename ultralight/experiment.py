@@ -12,8 +12,6 @@ import numpy as np
 import torch
 import transformers
 from datasets import Dataset, DatasetDict
-from transformers import PreTrainedTokenizerFast
-from transformers.trainer_utils import PredictionOutput
 
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.hub import push_folder, warn_if_logged_out
@@ -30,7 +28,7 @@ from ultralight.settings import BASE, SCRATCH, TrainSettings
 from ultralight.streaming import load_streamed
 from ultralight.teachers import describe_teachers, prepare_lesson
 from ultralight.thresholds import decide_by, tune_thresholds
-from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training, tokenize
+from ultralight.training import UltraLightTrainer, make_trainer, remove_checkpoints, run_training
 from ultralight.vocabulary import save_compact
 
 logger = logging.getLogger(__name__)
@@ -60,20 +58,20 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
     if settings.distillation and lesson is None:
         lesson = prepare_lesson(splits, schema, settings)
     trainer = make_trainer(splits, schema, settings, lesson)
-    tokenizer: PreTrainedTokenizerFast = trainer.processing_class
     if trainer.is_world_process_zero():
         for warning in warnings:
             logger.warning("%s", warning)
         if settings.push_to_hub:
             warn_if_logged_out()
         logger.info("%s: %s queries", settings.dataset, ", ".join(f"{len(rows)} {split}" for split, rows in splits.items()))
-        logger.info("%s parameters, %s vocabulary rows", f"{sum(map(torch.numel, trainer.model.parameters())):,}", f"{len(tokenizer):,}")
+        parameters, rows = sum(map(torch.numel, trainer.model.parameters())), len(trainer.processing_class)
+        logger.info("%s parameters, %s vocabulary rows", f"{parameters:,}", f"{rows:,}")
     run_training(trainer)
-    answers = {split: trainer.predict(tokenize(splits[split], tokenizer, settings)) for split in ("validation", "test")}
+    answers = {split: trainer.ask(splits[split]) for split in ("validation", "test")}
     if not trainer.is_world_process_zero():
         return {}
 
-    metrics = _save_and_score(trainer, tokenizer, splits, schema, settings, answers)
+    metrics = _save_and_score(trainer, splits, schema, settings, answers)
     folder = Path(str(settings.output_dir))
     if settings.export_onnx:
         export_and_score(folder, splits, schema, metrics, quantize=settings.quantize, architecture=settings.architecture)
@@ -89,28 +87,24 @@ def run(settings: TrainSettings, lesson: Dataset | None = None) -> dict[str, Any
 
 def _save_and_score(
     trainer: UltraLightTrainer,
-    tokenizer: PreTrainedTokenizerFast,
     splits: DatasetDict,
     schema: LabelSchema,
     settings: TrainSettings,
-    answers: dict[str, PredictionOutput],
+    answers: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, Any]:
     """Tunes the thresholds, saves the model with them, and scores and plots what it says."""
     model, folder = trainer.model, Path(str(settings.output_dir))
-    # The labels that come with the answers: the Trainer may put rows in another order.
-    references = {split: np.asarray(answer.label_ids) for split, answer in answers.items()}
-    probabilities = {split: 1 / (1 + np.exp(-np.asarray(answer.predictions))) for split, answer in answers.items()}
-    model.config.thresholds = tune_thresholds(probabilities["validation"], references["validation"], schema)
+    model.config.thresholds = tune_thresholds(*answers["validation"], schema)
     model.config.training_facts = _facts(settings, splits, trainer)
     model.save_pretrained(folder)
-    save_compact(tokenizer, folder)
+    save_compact(trainer.processing_class, folder)
     add_companions(folder, schema)
 
-    chosen = {split: decide_by(model.config.thresholds, probabilities[split], schema) for split in answers}
-    metrics: dict[str, Any] = {split: score(chosen[split], references[split], schema) for split in answers}
+    chosen = {split: decide_by(model.config.thresholds, probabilities, schema) for split, (probabilities, _) in answers.items()}
+    metrics: dict[str, Any] = {split: score(chosen[split], references, schema) for split, (_, references) in answers.items()}
     metrics["embedding_zeros"] = {"model": zero_share(model)}
     metrics["seconds"] = {"train": trainer.state.log_history[-1].get("train_runtime", 0.0)}
-    save_plots(folder / PLOTS, trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], references["test"], schema)
+    save_plots(folder / PLOTS, trainer.state.log_history, metrics["test"]["per_label"], chosen["test"], answers["test"][1], schema)
     write_metrics(folder / METRICS_FILE, metrics)
     return metrics
 

@@ -22,13 +22,6 @@ examples:
 
 Every setting is a flag and a key of the YAML file. A flag overrides the file, which overrides the defaults below."""
 
-# What numbers must be at least. [CLS] and [SEP] take two tokens of a line.
-_LEAST = {
-    3: ("max_seq_length",),
-    1: ("vocab_size", "embedding_dim", "num_layers", "hidden_dim", "num_heads", "intermediate_dim", "steps", "batch_size", "num_proc"),
-    0: ("ngram_rows", "weight_decay"),
-}
-
 
 @dataclass
 class TextSettings:
@@ -101,16 +94,13 @@ class PretrainSettings(MaskedTrainingSettings, EncoderSettings, TextSettings, Sc
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for least, names in _LEAST.items():
-            for name in names:
-                if getattr(self, name) is not None and getattr(self, name) < least:
-                    problems.add(f"--{name} {getattr(self, name)}", f"accepted: at least {least}")
-        if self.learning_rate <= 0:
-            problems.add(f"--learning_rate {self.learning_rate}", "accepted: above 0")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            problems.add(f"--dropout {self.dropout}", "accepted: at least 0 and below 1")
-        if not 0 < self.mask_share < 1:
-            problems.add(f"--mask_share {self.mask_share}", "accepted: between 0 and 1")
+        shape = ("vocab_size", "embedding_dim", "num_layers", "hidden_dim", "num_heads", "intermediate_dim")
+        self.refuse(problems, lambda value: value < 3, "at least 3, [CLS] and [SEP] take two", "max_seq_length")
+        self.refuse(problems, lambda value: value < 1, "at least 1", *shape, "steps", "batch_size", "num_proc")
+        self.refuse(problems, lambda value: value < 0, "at least 0", "ngram_rows", "weight_decay")
+        self.refuse(problems, lambda value: value <= 0, "above 0", "learning_rate")
+        self.refuse(problems, lambda value: not 0 <= value < 1, "at least 0 and below 1", "dropout")
+        self.refuse(problems, lambda value: not 0 < value < 1, "between 0 and 1", "mask_share")
         if not self.corpus:
             problems.add("--corpus", "names no text; accepted: files or folders")
         problems.raise_if_any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -60,6 +60,13 @@ class ScriptSettings:
 
     usage: ClassVar[str]
     parts: ClassVar[tuple[type, ...]]
+
+    def refuse(self, problems: Problems, wrong: Callable[[Any], bool], accepted: str, *names: str) -> None:
+        """Adds a problem for each of the named settings that has a value, and a wrong one."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and wrong(value):
+                problems.add(f"--{name} {value}", f"accepted: {accepted}")
 
 
 # The settings of a run stand in parts, which are also the groups of `--help`; HfArgumentParser reads their `_argument_group_name`.
@@ -244,29 +251,17 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        for name in ("max_seq_length", "projection_dim", "batch_size"):
-            if getattr(self, name) < 1:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("hidden_dim", "embedding_dim", "num_heads", "intermediate_dim", "epochs", "steps", "num_proc"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 1")
-        for name in ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining"):
-            if not 0 <= getattr(self, name) <= 1:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: 0 to 1")
-        if not 0 <= self.linear_share < 1:
-            problems.add(f"--linear_share {self.linear_share}", "accepted: at least 0 and below 1")
-        for name in ("num_layers", "ngram_rows"):
-            if getattr(self, name) is not None and getattr(self, name) < 0:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: at least 0")
-        if self.max_seq_length < 3:
-            problems.add(f"--max_seq_length {self.max_seq_length}", "accepted: at least 3, [CLS] and [SEP] take two")
-        for name in ("learning_rate", "encoder_rate", "distillation_temperature"):
-            if getattr(self, name) <= 0:
-                problems.add(f"--{name} {getattr(self, name)}", "accepted: above 0")
+        counts = ("max_seq_length", "projection_dim", "batch_size", "hidden_dim", "embedding_dim", "num_heads", "intermediate_dim")
+        self.refuse(problems, lambda value: value < 1, "at least 1", *counts, "epochs", "steps", "num_proc")
+        shares = ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining")
+        self.refuse(problems, lambda value: not 0 <= value <= 1, "0 to 1", *shares)
+        self.refuse(problems, lambda value: not 0 <= value < 1, "at least 0 and below 1", "linear_share")
+        self.refuse(problems, lambda value: value < 0, "at least 0", "num_layers", "ngram_rows")
+        self.refuse(problems, lambda value: value < 3, "at least 3, [CLS] and [SEP] take two", "max_seq_length")
+        self.refuse(problems, lambda value: value <= 0, "above 0", "learning_rate", "encoder_rate", "distillation_temperature")
         if not self.distillation and (self.teacher or self.transfer):
             problems.add("--teacher or --transfer", "without --distillation nothing would be learnt from it; accepted: with --distillation")
-        if self.teacher_folds < 2:
-            problems.add(f"--teacher_folds {self.teacher_folds}", "accepted: at least 2")
+        self.refuse(problems, lambda value: value < 2, "at least 2", "teacher_folds")
         if self.quantize and not self.export_onnx:
             problems.add("--quantize", "the INT8 graph is made from the ONNX one; accepted: with --export_onnx")
         self._check_combinations(problems)

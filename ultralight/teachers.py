@@ -17,7 +17,7 @@ from ultralight.linear import LinearClassifier
 from ultralight.schema import LabelSchema
 from ultralight.settings import TrainSettings
 from ultralight.text import text_key
-from ultralight.training import make_trainer, run_training, tokenize
+from ultralight.training import make_trainer, run_training
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def _train_and_ask(parts: DatasetDict, asked: Sequence[str], schema: LabelSchema
     run_training(trainer)
     rows = Dataset.from_dict({"query": asked, "labels": [[UNLABELLED] * len(schema.labels)] * len(asked)})
     trainer.compute_metrics = None
-    logits = np.asarray(trainer.predict(tokenize(rows, trainer.processing_class, own)).predictions)
+    probabilities, _ = trainer.ask(rows)
     if trainer.is_world_process_zero():
         shutil.rmtree(folder, ignore_errors=True)
-    return 1 / (1 + np.exp(-logits))
+    return probabilities

@@ -129,6 +129,14 @@ class UltraLightTrainer(Trainer):
             loss = (1 - weight) * loss + weight * taught
         return (loss, outputs) if return_outputs else loss
 
+    def ask(self, rows: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """What the model says of queries: probabilities (rows, sum of values), and the labels of the same rows (rows, labels).
+
+        The Trainer may put rows in another order, in which both are.
+        """
+        said = self.predict(tokenize(rows, self.processing_class, self.settings))
+        return _probabilities(said.predictions), np.asarray(said.label_ids)
+
 
 def make_trainer(splits: DatasetDict, schema: LabelSchema, settings: TrainSettings, lesson: Dataset | None = None) -> UltraLightTrainer:
     """Makes the model that the settings ask for, and sets up its training; the seed decides all that is random from here on.
@@ -265,13 +273,18 @@ def _metrics_of(schema: LabelSchema) -> Callable[[EvalPrediction], dict[str, flo
     thresholds = np.full(len(schema.labels), DEFAULT_THRESHOLD)
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        probabilities = 1 / (1 + np.exp(-np.asarray(prediction.predictions)))
+        probabilities = _probabilities(prediction.predictions)
         chosen = decide(probabilities, schema.sizes, thresholds)
         scores = metric.compute(predictions=chosen, references=prediction.label_ids, label_schema=schema.to_dict())
         surprise = _surprise(probabilities, np.asarray(prediction.label_ids), schema)
         return {**overall(scores), SELECTION: scores["micro_f1"] - TIE_BREAK * surprise}
 
     return compute
+
+
+def _probabilities(logits: Any) -> np.ndarray:
+    """Probability of each value within its label, from log-odds of any shape."""
+    return 1 / (1 + np.exp(-np.asarray(logits)))
 
 
 def _surprise(probabilities: np.ndarray, references: np.ndarray, schema: LabelSchema) -> float:
