@@ -46,6 +46,20 @@ def test_steps_are_those_of_the_epochs_or_given(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("yaml", "rows", "patience"),
+    [
+        ("{}", 12_000, 6),
+        ("{}", 100, 18),  # 60 short epochs: the network learns nothing in the first 15 of them
+        ("steps: 200", 100, 15),  # 50 epochs
+        ("{streaming: true, steps: 200}", 100, 6),
+        ("early_stopping_patience: 0", 100, 0),
+    ],
+)
+def test_patience_outlasts_the_slow_start_of_a_training_of_many_short_epochs(tmp_path, yaml, rows, patience):
+    assert parse(tmp_path, yaml).patience_for(rows) == patience
+
+
+@pytest.mark.parametrize(
     ("yaml", "expected"),
     [
         ("epoch: 3", "unknown setting 'epoch'; did you mean 'epochs'?"),

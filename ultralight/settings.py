@@ -27,6 +27,8 @@ LEAST_STEPS, EPOCHS_RANGE = 2400, (3, 60)
 # steps cost half as much.
 EPOCHS, MOST_STEPS = 8, 4000
 EPOCHS_WITHOUT_LAYERS, MOST_STEPS_WITHOUT_LAYERS = 12, 14_000
+# A stream is evaluated, and can be resumed, so often: its epochs may be long. Patience is counted in such parts where epochs are shorter.
+EVALUATIONS = 20
 # Processors that Optimum has an INT8 recipe for.
 ARCHITECTURES = ("avx512_vnni", "avx2", "arm64")
 
@@ -150,7 +152,9 @@ class OptimizationSettings:
     )
     steps: int | None = flag(None, "training steps at most, instead of --epochs")
     early_stopping_patience: int = flag(
-        6, "epochs without a better validation micro-F1 after which training stops (with --streaming: twentieths of the steps); 0: never"
+        6,
+        "epochs without a better validation micro-F1 after which training stops (twentieths of the training where it has more epochs"
+        " than 20, and with --streaming); 0: never",
     )
     batch_size: int = flag(32, "queries a step, of all processes together")
     learning_rate: float = flag(3.0e-3, "peak learning rate of AdamW; warms up over 6 %% of the steps, then falls linearly")
@@ -313,7 +317,16 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
 
     def steps_for(self, rows: int) -> int:
         """Training steps at most for a number of training rows."""
-        return self.steps or -(-rows // self.batch_size) * self.epochs_for(rows)
+        return self.steps or self._steps_an_epoch(rows) * self.epochs_for(rows)
+
+    def patience_for(self, rows: int) -> int:
+        """Evaluations without a better one after which training stops, for a number of training rows; 0: never."""
+        epochs = self.steps_for(rows) / self._steps_an_epoch(rows)
+        longer = 1.0 if self.streaming else max(1.0, epochs / EVALUATIONS)
+        return round(self.early_stopping_patience * longer)
+
+    def _steps_an_epoch(self, rows: int) -> int:
+        return -(-rows // self.batch_size)
 
 
 Settings = TypeVar("Settings", bound=ScriptSettings)

@@ -43,7 +43,7 @@ from ultralight.reporting import report_arguments, show_training
 from ultralight.rounding import round_weights
 from ultralight.schema import LabelSchema
 from ultralight.scores import overall
-from ultralight.settings import TrainSettings
+from ultralight.settings import EVALUATIONS, TrainSettings
 from ultralight.streaming import ShuffledStream, StreamedRows
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,6 @@ logger = logging.getLogger(__name__)
 METRIC = Path(__file__).parent / "metrics" / "implicit_labels.py"
 WARMUP = 0.06
 EVAL_BATCH = 256
-# A stream is evaluated, and can be resumed, so often: its epochs may be long.
-STREAM_EVALUATIONS = 20
 # Rows that are worth a process of their own to tokenise them.
 ROWS_A_PROCESS = 100_000
 # The best model has the best micro-F1; among equals, as on a small validation split, the one that is surest of the right values.
@@ -157,8 +155,8 @@ def make_trainer(splits: DatasetDict, schema: LabelSchema, settings: TrainSettin
     if settings.class_balance:
         model.config.class_weights = class_weights(splits["train"]["labels"], schema, settings.class_balance)
     callbacks: list[TrainerCallback] = []
-    if settings.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(settings.early_stopping_patience))
+    if patience := settings.patience_for(len(train)):
+        callbacks.append(EarlyStoppingCallback(patience))
     if settings.embedding_pruning:
         callbacks.append(EmbeddingPruning(settings.embedding_pruning))
     trainer = UltraLightTrainer(
@@ -309,7 +307,7 @@ def _training_arguments(settings: TrainSettings, rows: int) -> TrainingArguments
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     steps = settings.steps_for(rows)
     when = "steps" if settings.streaming else "epoch"
-    every = max(1, steps // STREAM_EVALUATIONS)
+    every = max(1, steps // EVALUATIONS)
     return TrainingArguments(
         output_dir=str(Path(str(settings.output_dir)) / "checkpoints"),
         num_train_epochs=settings.epochs_for(rows),
