@@ -23,6 +23,17 @@ GUIDES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if 
 DOCUMENTS = (*READMES, *GUIDES, "docs/experiments.md", "CONTRIBUTING.md", "base/README.md", "data/car_queries/README.md")
 # Flags of programs that are not ours.
 FOREIGN = {"--index-url", "--num_processes", "--cpu", "--config_file", "--preload"}
+# Scripts whose flags a text may name without a command.
+WITH_FLAGS = (
+    "train.py",
+    "pretrain.py",
+    "export.py",
+    "predict.py",
+    "benchmarks.accuracy",
+    "benchmarks.compare",
+    "benchmarks.leakage",
+    "benchmarks.learning_curve",
+)
 # Whoever follows a document has, or gets, these: data and models of one's own, and what a command writes.
 OWN = re.compile(r"my_\w+|outputs/|[A-Z]+$|answers\.jsonl$|scores\.json$|someone/")
 # Commands that train or measure for minutes; the others are run as they stand.
@@ -109,8 +120,7 @@ def test_commands_name_what_there_is(name):
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_flags_in_the_text_exist(name):
-    known = set().union(*(flags_of(script) for script in ("train.py", "pretrain.py", "export.py", "predict.py", "benchmarks.accuracy")))
-    known |= flags_of("benchmarks.learning_curve") | flags_of("benchmarks.leakage") | FOREIGN
+    known = FOREIGN.union(*map(flags_of, WITH_FLAGS))
     assert {flag for item in inline_code(name) for flag in re.findall(r"--[a-z][\w-]*", item)} <= known
 
 
