@@ -55,6 +55,13 @@ def test_every_form_of_a_dataset_reads_the_same(tmp_path, schema, write):
     assert sum(len(split) for split in actual.values()) == len(rows)
 
 
+def test_white_space_around_a_value_says_nothing(tmp_path, schema):
+    path = tmp_path / "rows.csv"
+    path.write_text("query,饮料,冷热\n" + "".join(f"q{n}, 茶\t,  \n" for n in range(20)), encoding="utf-8")
+    splits, _ = load_splits(str(path), schema)
+    assert {tuple(labels) for labels in splits["train"]["labels"]} == {tuple(schema.encode({"饮料": "茶"}))}
+
+
 def test_a_csv_value_that_pandas_reads_as_missing_stays_a_value(tmp_path):
     from ultralight.schema import LabelSchema
 

@@ -53,6 +53,7 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
             "label 'b': its first value 'y' would be the absent one, while other labels begin with 'none'",
         ),
         ('{" ": ["none", "x"]}', "its name is empty"),
+        ('{"a": ["none", "x "]}', "the value 'x ' has white space around it; accepted: 'x'"),
     ],
 )
 def test_a_wrong_labels_file_is_explained(tmp_path, content, expected):

@@ -49,12 +49,12 @@ def check_row(record: Record, schema: LabelSchema, problems: Problems) -> Exampl
     """Encodes a row, or adds to `problems` what is wrong with it and returns None.
 
     Labels stand in a mapping `labels`, in a string `labels` that holds JSON, or in a column each. A label that is left
-    out, null or "" has its absent value.
+    out, null or blank has its absent value.
     """
     before = len(problems.found)
     query = check_query(record, problems)
     readable = isinstance(record.content, Mapping) and "query" in record.content
-    given = _given_labels(record, problems) if readable else {}
+    given = _without_white_space(_given_labels(record, problems)) if readable else {}
     known = {label: value for label, value in given.items() if _check_value(record, label, value, schema, problems)}
     if query is None or len(problems.found) > before:
         return None
@@ -93,6 +93,11 @@ def _given_labels(record: Record, problems: Problems) -> Mapping[str, Any]:
         problems.add(record.place, f'\'labels\' is {_kind(labels)}; accepted: {{"label": "value"}}')
         return {}
     return labels
+
+
+def _without_white_space(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as a schema names them: spreadsheets leave blanks around them, and in cells that look empty."""
+    return {label: value.strip() if isinstance(value, str) else value for label, value in given.items()}
 
 
 def _check_value(record: Record, label: object, value: Any, schema: LabelSchema, problems: Problems) -> bool:

@@ -125,6 +125,8 @@ def _check_label(label: object, names: object, problems: Problems) -> None:
     elif len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         problems.add(place, f"the value {twice!r} stands twice; accepted: each value once")
+    elif padded := next((name for name in names if name != name.strip()), None):
+        problems.add(place, f"the value {padded!r} has white space around it; accepted: {padded.strip()!r}")
 
 
 def _read_json_object(path: Path) -> dict[str, list[str]]:
