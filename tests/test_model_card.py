@@ -122,6 +122,17 @@ def test_the_shipped_model_has_a_card(tmp_path):
     assert f"({parameters:,} parameters)" in (folder / "README.md").read_text(encoding="utf-8")
 
 
+def test_what_was_measured_beside_other_models_is_shown(copy_of):
+    assert "Beside other models" not in make_card(copy_of)
+    table = "|  | micro-F1 |\n| --- | --- |\n| fastText | 0.8 |"
+    path = copy_of / "benchmarks" / "results" / "compare.md"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# Title\n\nHow.\n\n{table}\n\n## Against the old recipe\n\n![plot](plot.png)\n", encoding="utf-8")
+    card = make_card(copy_of)
+    assert f"## Beside other models\n\nHow.\n\n{table}\n\n## Limits" in card
+    assert "plot.png" not in card
+
+
 def test_names_cannot_break_a_table(copy_of):
     path = copy_of / "config.json"
     path.write_text(path.read_text(encoding="utf-8").replace("冰的", "冰|的\\n"), encoding="utf-8")
