@@ -255,7 +255,7 @@ class TrainSettings(HubSettings, ExportSettings, DistillationSettings, Optimizat
             InputError: lists the settings that are out of range.
         """
         problems = Problems("settings")
-        counts = ("max_seq_length", "projection_dim", "batch_size", "hidden_dim", "embedding_dim", "num_heads", "intermediate_dim")
+        counts = ("projection_dim", "batch_size", "hidden_dim", "embedding_dim", "num_heads", "intermediate_dim")
         self.refuse(problems, lambda value: value < 1, "at least 1", *counts, "epochs", "steps", "num_proc")
         shares = ("dropout", "embedding_pruning", "distillation_weight", "linear_teacher", "class_balance", "joining")
         self.refuse(problems, lambda value: not 0 <= value <= 1, "0 to 1", *shares)
