@@ -62,6 +62,13 @@ def test_white_space_around_a_value_says_nothing(tmp_path, schema):
     assert {tuple(labels) for labels in splits["train"]["labels"]} == {tuple(schema.encode({"饮料": "茶"}))}
 
 
+def test_a_blank_cell_of_json_labels_implies_nothing(tmp_path, schema):
+    path = tmp_path / "rows.csv"
+    path.write_text("query,labels\n" + "".join(f"q{n},{' ' * (n % 3)}\n" for n in range(20)), encoding="utf-8")
+    splits, _ = load_splits(str(path), schema)
+    assert {tuple(labels) for labels in splits["train"]["labels"]} == {tuple(schema.encode({}))}
+
+
 def test_a_csv_value_that_pandas_reads_as_missing_stays_a_value(tmp_path):
     from ultralight.schema import LabelSchema
 

@@ -86,7 +86,7 @@ def _given_labels(record: Record, problems: Problems) -> Mapping[str, Any]:
     labels = row["labels"]
     if isinstance(labels, str):  # a CSV column that holds JSON
         with suppress(json.JSONDecodeError):  # reported below, as what it is: a string
-            labels = json.loads(labels or "{}")
+            labels = json.loads(labels.strip() or "{}")
     if labels is None:
         return {}
     if not isinstance(labels, Mapping):
