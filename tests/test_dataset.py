@@ -69,6 +69,13 @@ def test_a_blank_cell_of_json_labels_implies_nothing(tmp_path, schema):
     assert {tuple(labels) for labels in splits["train"]["labels"]} == {tuple(schema.encode({}))}
 
 
+def test_rows_of_blank_cells_are_left_out(tmp_path, schema):
+    path = tmp_path / "rows.csv"
+    path.write_text("query,饮料,冷热\n" + "".join(f"q{n},茶,\n,,\n , \t,\n" for n in range(20)), encoding="utf-8")
+    splits, _ = load_splits(str(path), schema)
+    assert sum(len(rows) for rows in splits.values()) == 20
+
+
 def test_a_csv_value_that_pandas_reads_as_missing_stays_a_value(tmp_path):
     from ultralight.schema import LabelSchema
 
