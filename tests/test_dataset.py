@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.conftest import order_rows, write_jsonl
 from ultralight.dataset import find_labels_file, load_splits
 from ultralight.problems import InputError
+from ultralight.streaming import load_streamed
 from ultralight.text import text_key
 
 
@@ -72,8 +73,16 @@ def test_a_blank_cell_of_json_labels_implies_nothing(tmp_path, schema):
 def test_rows_of_blank_cells_are_left_out(tmp_path, schema):
     path = tmp_path / "rows.csv"
     path.write_text("query,饮料,冷热\n" + "".join(f"q{n},茶,\n,,\n , \t,\n" for n in range(20)), encoding="utf-8")
-    splits, _ = load_splits(str(path), schema)
-    assert sum(len(rows) for rows in splits.values()) == 20
+    for load in (load_splits, load_streamed):
+        splits, _ = load(str(path), schema)
+        assert sum(len(rows) for rows in splits.values()) == 20
+
+
+def test_a_row_that_somebody_wrote_is_not_left_out(tmp_path, schema):
+    path = write_jsonl(tmp_path / "rows.jsonl", [*order_rows(), {"query": ""}])
+    for load in (load_splits, load_streamed):
+        with pytest.raises(InputError, match="'query' is empty"):
+            load(str(path), schema)
 
 
 def test_a_csv_value_that_pandas_reads_as_missing_stays_a_value(tmp_path):

@@ -13,7 +13,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from ultralight.files import read_utf8
 from ultralight.problems import InputError
-from ultralight.rows import ROW_FORM, Record, parse_json_lines
+from ultralight.rows import ROW_FORM, Record, parse_json_lines, without_blank_rows
 
 SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
 SPLITS = ("train", "validation", "test")
@@ -109,7 +109,7 @@ def _read_csv(path: Path) -> list[Record]:
     header = next(csv.reader(read_utf8(path).splitlines()))
     # All columns are strings, and "none" or "NA" stay what they are: pandas would read them as missing.
     strings = Features(dict.fromkeys(header, Value("string")))
-    return _load("csv", path, encoding="utf-8-sig", features=strings, keep_default_na=False)
+    return list(without_blank_rows(_load("csv", path, encoding="utf-8-sig", features=strings, keep_default_na=False)))
 
 
 def _read_parquet(path: Path) -> list[Record]:

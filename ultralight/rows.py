@@ -45,15 +45,20 @@ def parse_json_lines(lines: Iterable[str], source: str) -> Iterator[Record]:
             yield Record(place, error=f"not JSON ({error.msg}, column {error.colno}); accepted: {ROW_FORM}")
 
 
+def without_blank_rows(records: Iterable[Record]) -> Iterator[Record]:
+    """Leaves out rows of a table whose cells are all blank: spreadsheets write such below it."""
+    for record in records:
+        if record.error is not None or not all(isinstance(cell, str) and not cell.strip() for cell in record.content.values()):
+            yield record
+
+
 def check_row(record: Record, schema: LabelSchema, problems: Problems) -> Example | None:
     """Encodes a row, or adds to `problems` what is wrong with it and returns None.
 
     Labels stand in a mapping `labels`, in a string `labels` that holds JSON, or in a column each. A label that is left
-    out, null or blank has its absent value. A row of blank cells only, as spreadsheets leave below a table, is None and no problem.
+    out, null or blank has its absent value.
     """
     before = len(problems.found)
-    if _is_blank(record.content):
-        return None
     query = check_query(record, problems)
     readable = isinstance(record.content, Mapping) and "query" in record.content
     given = _without_white_space(_given_labels(record, problems)) if readable else {}
@@ -61,10 +66,6 @@ def check_row(record: Record, schema: LabelSchema, problems: Problems) -> Exampl
     if query is None or len(problems.found) > before:
         return None
     return Example(record.place, query, tuple(schema.encode(known)))
-
-
-def _is_blank(row: Any) -> bool:
-    return isinstance(row, Mapping) and len(row) > 0 and all(isinstance(cell, str) and not cell.strip() for cell in row.values())
 
 
 def check_query(record: Record, problems: Problems) -> str | None:

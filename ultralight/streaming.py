@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -18,7 +19,7 @@ from ultralight.problems import SHOWN, InputError, Problems
 from ultralight.progress import progress
 from ultralight.query_files import read_queries
 from ultralight.records import SPLITS, locate_splits, number_rows, open_hub, read_file
-from ultralight.rows import Example, Record, check_row
+from ultralight.rows import Example, Record, check_row, without_blank_rows
 from ultralight.schema import LabelSchema
 from ultralight.text import text_key
 
@@ -202,4 +203,9 @@ def _open(dataset: str) -> tuple[Callable[[], Iterable[Record]], dict[str, list[
     path = paths.pop("train")
     if path.suffix not in STREAMED:
         raise InputError(f"--streaming {path}: a list is read as a whole; accepted: {', '.join(STREAMED)}")
-    return partial(read_queries, str(path)), {split: read_file(other) for split, other in paths.items()}
+    return partial(_read_rows, path), {split: read_file(other) for split, other in paths.items()}
+
+
+def _read_rows(path: Path) -> Iterator[Record]:
+    records = read_queries(str(path))
+    return without_blank_rows(records) if path.suffix == ".csv" else records
