@@ -10,11 +10,10 @@ from torch.nn.functional import kl_div, log_softmax, logsigmoid
 from transformers import AutoTokenizer
 
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
+from ultralight.inference import ask
 from ultralight.problems import InputError
-from ultralight.progress import progress
 from ultralight.schema import LabelSchema
 
-BATCH = 64
 # Keeps the logarithm of a teacher's zero finite.
 EPSILON = 1e-9
 
@@ -61,11 +60,4 @@ def _ask(folder: str, queries: Sequence[str], schema: LabelSchema) -> Tensor:
         raise InputError(f"--teacher {folder}: no trained UltraLight model can be read from there ({error})") from error
     if model.config.label_schema != [[label, list(names)] for label, names in schema.values.items()]:
         raise InputError(f"--teacher {folder}: its labels are not those of this run; accepted: a teacher of the same labels file")
-    answers = []
-    for start in progress(range(0, len(queries), BATCH), f"asking {folder}", "batches"):
-        batch = tokenizer(
-            list(queries[start : start + BATCH]), truncation=True, max_length=model.config.max_seq_length, padding=True, return_tensors="pt"
-        )
-        with torch.inference_mode():
-            answers.append(model(**batch).logits.sigmoid())
-    return torch.cat(answers)
+    return ask(model, tokenizer, queries, f"asking {folder}").sigmoid()

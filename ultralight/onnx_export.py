@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoTokenizer
 from configuration_ultralight import UltraLightConfig
 from modeling_ultralight import UltraLightForImplicitLabelPrediction
 from ultra_light_predictor import FP32_GRAPH, INT8_GRAPH, UltraLightPredictor
+from ultralight.inference import ask
 from ultralight.onnx_graph import (
     activation_ranges,
     freeze_activations,
@@ -36,11 +37,8 @@ from ultralight.onnx_graph import (
     shorten_names,
 )
 from ultralight.problems import CheckError, InputError
-from ultralight.progress import progress
 
 FP32_TOLERANCE = 1e-4
-# Queries that PyTorch and the fp32 graph are compared on at a time.
-BATCH = 64
 INT8_AGREEMENT = 0.99
 # What the integer graph computes with integers: an encoder layer's attention, and other multiplications of every token by weights.
 INTEGER_OPERATORS = ("QAttention", "MatMulIntegerToFloat")
@@ -143,16 +141,10 @@ def _export_fp32(model: UltraLightForImplicitLabelPrediction, path: Path) -> Non
 
 
 def _check_fp32(model: UltraLightForImplicitLabelPrediction, folder: Path, work: Path, queries: Sequence[str]) -> float:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    predictor = UltraLightPredictor(work, quantize=False)
-    difference, ordered = 0.0, sorted(queries, key=len)  # neighbours are alike in length: little padding for PyTorch
-    for start in progress(range(0, len(ordered), BATCH), "comparing ONNX with PyTorch", "batches"):
-        texts = ordered[start : start + BATCH]
-        batch = tokenizer(texts, padding=True, truncation=True, max_length=model.config.max_seq_length, return_tensors="pt")
-        with torch.inference_mode():
-            expected = model(**batch).logits.numpy()
-        # Not Python's max: it would let a NaN pass.
-        difference = float(np.maximum(difference, np.abs(expected - predictor.logits(texts)).max()))
+    ordered = sorted(queries, key=len)
+    expected = ask(model, AutoTokenizer.from_pretrained(folder), ordered, "asking PyTorch, to compare ONNX with it").numpy()
+    # numpy's max: Python's would let a NaN pass.
+    difference = float(np.abs(expected - UltraLightPredictor(work, quantize=False).logits(ordered)).max())
     if not difference <= FP32_TOLERANCE:
         raise ExportError(f"{folder}: the ONNX graph's logits differ from PyTorch's by {difference:.2g}; accepted: {FP32_TOLERANCE}")
     return difference
