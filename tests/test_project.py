@@ -12,7 +12,7 @@ from tests.conftest import ROOT, run_script
 ORDER = [
     "problems", "command_line", "progress", "files", "text", "schema", "rows", "scores", "report", "query_files", "records",
     "dataset", "streaming", "settings", "pretrain_settings", "vocabulary", "evidence", "ngrams", "linear_part", "model_builder",
-    "pruning", "rounding", "distillation", "batching", "reporting", "augmentation", "thresholds", "metrics.implicit_labels",
+    "pruning", "rounding", "inference", "distillation", "batching", "reporting", "augmentation", "thresholds", "metrics.implicit_labels",
     "training", "plots", "onnx_graph", "onnx_export", "corpus", "linear", "teachers", "latency", "model_folder", "model_card",
     "scored_export", "hub", "experiment", "masking", "pretraining",
 ]  # fmt: skip
